@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 
 from sitegenctl.adapters.postgres.locks import LOCK_SPACE, RUN_LOCK_KEY, run_lock_key
 from sitegenctl.adapters.postgres.orders import PostgresOrders
+from sitegenctl.adapters.postgres.queries import log_age
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
-from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
+from sitegenctl.domain.diagnosis.timeline import timeline
+from sitegenctl.domain.orders.order import LogRow, Onboarding, Order, OrderStatus
 from sitegenctl.domain.orders.run import RunOutcome
-from sitegenctl.domain.orders.run_reader import RunRow
+from sitegenctl.domain.orders.run_reader import RunRow, RunStream
 from sitegenctl.domain.plans.plan import Action, Step
 from sitegenctl.domain.ports import Actor
 from sitegenctl.errors import SourceError, UsageProblem
@@ -143,6 +145,58 @@ def test_idle_time_uses_the_clock_of_each_column(world: World) -> None:
     assert orders[2].idle is not None
     assert timedelta(hours=3) <= orders[1].idle < timedelta(hours=3, minutes=1)
     assert timedelta(0) <= orders[2].idle < timedelta(minutes=1)
+
+
+def test_end_of_daylight_saving_time_reorders_nothing(world: World) -> None:
+    """The hour from 1 to 2 comes twice: this run begins in the first and ends in the second."""
+    name = world.database_url.rsplit("/", 1)[1]
+    world.sql(f"ALTER DATABASE {name} SET timezone TO 'America/New_York'")
+    world.order(42)
+    steps = {"START": "01:50", "WRITE_FILES": "01:55", "FINALIZE": "01:05", "SUCCESS": "01:10"}
+    for each, time in steps.items():
+        world.sql(
+            "INSERT INTO site_generation_logs (order_id, step, message, created_at)"
+            " VALUES (42, $1, '', ($2::text)::timestamp)",
+            each,
+            f"2025-11-02 {time}",
+        )
+
+    async def asked(session: Session) -> tuple[list[LogRow], list[RunRow]]:
+        rows = await session.orders.read_log([42])
+        return rows, await session.orders.read_run_rows(0, rows[-1].log_id, limit=10)
+
+    rows, run_rows = world.with_session(asked)
+    assert [each.step for each in rows] == [*steps]
+    assert [entry.step for entry in timeline(rows, [], now=datetime.now(UTC))] == [*steps]
+    stream = RunStream()
+    for each in run_rows:
+        assert each.is_repeated
+        assert stream.feed(each) is None
+    (run,) = stream.close()
+    assert run.duration == 20 * 60
+    assert sum(run.stages.values()) == 20 * 60
+
+
+@pytest.mark.parametrize(
+    ("time", "now", "age"),
+    [
+        ("01:25", "01:30-04", "5 minutes"),
+        ("01:50", "01:10-05", "20 minutes"),
+        ("01:05", "01:10-05", "5 minutes"),
+        ("00:50", "01:10-05", "80 minutes"),
+        ("02:05", "01:10-05", None),
+    ],
+)
+def test_log_row_of_the_hour_that_comes_twice_has_an_age(world: World, time: str, now: str, age: str | None) -> None:
+    name = world.database_url.rsplit("/", 1)[1]
+    world.sql(f"ALTER DATABASE {name} SET timezone TO 'America/New_York'")
+    expression = log_age("row.at").replace("now()", f"timestamptz '2025-11-02 {now}'")
+    (row,) = world.sql(
+        f"SELECT {expression} AS age, ($1::text)::interval AS expected FROM (SELECT ($2::text)::timestamp AS at) row",  # noqa: S608
+        age,
+        f"2025-11-02 {time}",
+    )
+    assert row["age"] == row["expected"]
 
 
 @pytest.mark.parametrize("kind", ["json", "jsonb"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from hypothesis import example, given, strategies as st
 
 from sitegenctl.domain.orders.run import OUTCOME_STEPS, STARTS, RunOutcome
@@ -21,6 +23,16 @@ def runs_of(*rows: tuple[str, float], order_id: int = 42) -> list[LoggedRun]:
 def row(log_id: int, step: str, at: float, order_id: int = 42) -> RunRow:
     message = f"failed at {at:g}" if step == "ERROR" else None
     return RunRow(log_id=log_id, order_id=order_id, step=step, at=T0 + timedelta(seconds=at), message=message)
+
+
+@pytest.mark.parametrize(("repeated", "seconds"), [(True, 1200), (False, 0)])
+def test_time_that_falls_within_a_run(repeated: bool, seconds: int) -> None:
+    """Only at the end of daylight saving time a fall is an hour; another clock was merely corrected."""
+    stream = RunStream()
+    stream.feed(replace(row(1, "START", 0), is_repeated=repeated))
+    stream.feed(replace(row(2, "SUCCESS", -2400), is_repeated=repeated))
+    (run,) = stream.close()
+    assert run.duration == seconds
 
 
 def test_runs_and_stages_have_durations() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sitegenctl.adapters.postgres.queries import UPDATED, log_age, sane
+from sitegenctl.adapters.postgres.queries import UPDATED, is_repeated, log_age, sane
 from sitegenctl.domain.orders.run import OUTCOME_STEPS, STARTS
 from sitegenctl.domain.statistics.statistics import LONGEST
 
@@ -17,7 +17,7 @@ from sitegenctl.domain.statistics.statistics import LONGEST
 _TIME = sane("created_at", "created_at::timestamp")
 
 _COLUMNS = f"""id AS log_id, order_id, step, message, coalesce(nullif(status, ''), 'info') AS status,
-       {_TIME} AS created_at, details::text AS details, localtimestamp - {_TIME} AS age"""
+       {_TIME} AS created_at, details::text AS details, {log_age("created_at")} AS age"""
 
 # At most one of $3 to $5 is given, see `since_parameters`.
 _WANTED = """id > $2
@@ -102,7 +102,7 @@ _BOUNDS = ", ".join(f"'{step}'" for step in sorted(STARTS | OUTCOME_STEPS))
 #: The rows from id $1 to $2, lowest first; with $4 only those that begin or end a run. Only the part of an ERROR that
 #: the failure reason is derived from.
 RUN_ROWS = f"""
-SELECT id AS log_id, order_id, step, {_TIME} AS at,
+SELECT id AS log_id, order_id, step, {_TIME} AS at, {is_repeated("created_at")} AS is_repeated,
        CASE WHEN step = 'ERROR' THEN left(message, {LONGEST * 4}) END AS message
   FROM site_generation_logs
  WHERE id BETWEEN $1 AND $2 AND (NOT $4 OR step IN ({_BOUNDS}) OR step LIKE 'OPERATOR\\_%')

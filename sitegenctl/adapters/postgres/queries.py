@@ -59,9 +59,17 @@ def _age(moment: str) -> str:
     return f"CASE WHEN {moment} <= now() + interval '1 minute' THEN greatest(now() - {moment}, interval '0') END"
 
 
+def is_repeated(column: str) -> str:
+    """Whether the time of a log row comes twice, because clocks go back an hour at the end of daylight saving time."""
+    first = sane(column, f"({column}::timestamptz - interval '1 hour')::timestamp = {column}::timestamp")
+    return f"coalesce({first}, false)"
+
+
 def log_age(column: str) -> str:
-    """The age of a log row."""
-    return _age(sane(column, f"{column}::timestamptz"))
+    """The age of a log row. PostgreSQL takes a repeated time for the second one, which may be in the future."""
+    moment = sane(column, f"{column}::timestamptz")
+    first = f"({moment} - interval '1 hour')"
+    return f"CASE WHEN {moment} > now() AND {is_repeated(column)} THEN {_age(first)} ELSE {_age(moment)} END"
 
 
 # From the text: PostgreSQL fails to take apart json that holds an invalid escape anywhere.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -35,7 +35,7 @@ def timeline(rows: Iterable[LogRow], tasks: Sequence[TaskDetails], *, now: datet
     """Merge log rows and task times, oldest first.
 
     A row's time is ``now`` less its age by the database's clock: rows are in the time zone of a session, the broker's
-    times in UTC.
+    times in UTC. Rows keep the order of the log where clocks were set back.
     """
     entries = [
         TimelineEntry(
@@ -47,6 +47,11 @@ def timeline(rows: Iterable[LogRow], tasks: Sequence[TaskDetails], *, now: datet
         )
         for row in rows
     ]
+    later: datetime | None = None
+    for number, entry in reversed(list(enumerate(entries))):
+        if entry.at is not None:
+            later = entry.at if later is None else min(entry.at, later)
+            entries[number] = replace(entry, at=later)
     for task in tasks:
         entries += _of_task(task)
     # Rows without a time come first, in the order of the log.

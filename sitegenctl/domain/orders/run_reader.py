@@ -52,6 +52,7 @@ class RunRow:
     order_id: int = 0
     step: str
     at: datetime | None = None  # by the log's clock, None for an unusable time
+    is_repeated: bool = False  # that time comes twice: clocks go back an hour at the end of daylight saving time
     message: str | None = None  # of an ERROR
     age: timedelta | None = None  # read only for the history of an order
     command: str | None = None  # of a journal row; read only for the history of an order
@@ -63,10 +64,12 @@ class LoggedRun:
 
     order_id: int
     began_at: datetime | None  # None when its first row was not read or has no time
+    began_repeated: bool = False  # that time comes twice
     age: timedelta | None = None  # of its first row
     outcome: RunOutcome | None = None  # its last one
     outcomes: dict[RunOutcome, datetime | None] = field(default_factory=dict)  # the time of the first of each
     last_at: datetime | None = None  # of its last row
+    last_repeated: bool = False  # that time comes twice
     last_step: str = ""
     stages: dict[str, float] = field(default_factory=dict)  # seconds spent in each until it succeeded or ended
     stage: Stage | None = None  # the furthest that it reached
@@ -81,7 +84,7 @@ class LoggedRun:
         """Seconds from its beginning until ``end``; None where either is unknown."""
         if self.began_at is None or end is None:
             return None
-        return max((end - self.began_at).total_seconds(), 0.0)
+        return _seconds(self.began_at, end, repeated=self.began_repeated)
 
     @property
     def ended_at(self) -> datetime | None:
@@ -110,9 +113,9 @@ class LoggedRun:
         step, at = row.step, row.at
         if at is not None:
             if self.stage is not None and RunOutcome.SUCCESS not in self.outcomes:
-                passed = (at - (self.last_at or at)).total_seconds()
-                self.stages[self.stage.name] = self.stages.get(self.stage.name, 0.0) + max(passed, 0.0)
-            self.last_at = at
+                passed = _seconds(self.last_at or at, at, repeated=self.last_repeated)
+                self.stages[self.stage.name] = self.stages.get(self.stage.name, 0.0) + passed
+            self.last_at, self.last_repeated = at, row.is_repeated
         self.last_step = step
         if step in STARTS:
             self.is_announced = True
@@ -128,6 +131,12 @@ class LoggedRun:
         elif (stage := _stage_of(step)) is not None and (self.stage is None or stage.share >= self.stage.share):
             # A warning may be about an earlier stage, and names begin with that of their stage only in most cases.
             self.stage = stage
+
+
+def _seconds(begin: datetime, end: datetime, *, repeated: bool) -> float:
+    """Seconds between times of the log's clock; a ``repeated`` beginning is the first one if the end is earlier."""
+    seconds = (end - begin).total_seconds()
+    return max(seconds + 3600 if seconds < 0 and repeated else seconds, 0.0)
 
 
 @dataclass(slots=True)
@@ -160,7 +169,8 @@ class OrderReader:
                 # A separate SKIP attempted nothing.
                 self.attempts += 1
             knows_beginning = self._is_enqueued or row.step in STARTS
-            run = LoggedRun(order_id=row.order_id, began_at=row.at if knows_beginning else None, age=row.age)
+            began_at = row.at if knows_beginning else None
+            run = LoggedRun(order_id=row.order_id, began_at=began_at, began_repeated=row.is_repeated, age=row.age)
             self.run, self._before, self._is_enqueued, self.unlogged = run, None, False, 0
         run.add(row)
         if run.outcome is RunOutcome.SUCCESS:
