@@ -11,7 +11,7 @@ from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.liveness import Liveness, StaleClaim, separate_claims
 from sitegenctl.domain.diagnosis.remedy import RUN_DOCTOR
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
-from sitegenctl.domain.diagnosis.timeline import TimelineEntry, timeline
+from sitegenctl.domain.diagnosis.timeline import COUNTED_ROWS, TimelineEntry, newest_rows, timeline
 from sitegenctl.domain.orders.order import LogRow, Order
 from sitegenctl.domain.ports import Consumers, OrdersStore, QueueBackend, SiteStore, Sources, WorkerSource
 from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, BrokerReading, LiveTask, TaskDetails, TaskPlace, TaskState
@@ -31,6 +31,7 @@ class OrderView:
     snapshot: Snapshot
     log: Sequence[LogRow] = ()
     timeline: Sequence[TimelineEntry] = ()
+    rows_left_out: int = 0
     unanswered: Mapping[Source, str]
 
 
@@ -42,13 +43,14 @@ async def inspect_order(sources: Sources, order_id: int, *, last: int = 10) -> O
         return OrderView(order_id=order_id, snapshot=snapshot, unanswered=unanswered)
     if order_id not in snapshot.orders and not snapshot.tasks_of(order_id):
         raise Refused(f"there is no order {order_id}")
-    log: Sequence[LogRow] = ()
+    rows: Sequence[LogRow] = ()
     tasks: Sequence[TaskDetails] = ()
     # A source may fail after the snapshot: what was read is shown all the same.
     try:
-        log = await sources.orders.read_log([order_id], last=last)
+        rows = await sources.orders.read_log([order_id], last=max(last, COUNTED_ROWS))
     except SourceError as exc:
         unanswered[Source.DATABASE] = exc.message
+    log = newest_rows(rows, last)
     read_at = utc_now()  # the rows' ages are as of this moment
     if last and Source.BROKER not in snapshot.errors:
         try:
@@ -56,7 +58,14 @@ async def inspect_order(sources: Sources, order_id: int, *, last: int = 10) -> O
         except SourceError as exc:
             unanswered[Source.BROKER] = exc.message
     entries = timeline(log, tasks, now=read_at)
-    return OrderView(order_id=order_id, snapshot=snapshot, log=log, timeline=entries, unanswered=unanswered)
+    return OrderView(
+        order_id=order_id,
+        snapshot=snapshot,
+        log=log,
+        timeline=entries,
+        rows_left_out=len(rows) - len(log),
+        unanswered=unanswered,
+    )
 
 
 async def _tasks_of(

@@ -14,7 +14,7 @@ from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Source
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderPage, OrderQuery
 from sitegenctl.domain.diagnosis.overview import conditions
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
-from sitegenctl.domain.diagnosis.timeline import TimelineEntry, timeline
+from sitegenctl.domain.diagnosis.timeline import COUNTED_ROWS, TimelineEntry, newest_rows, timeline
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.orders.site import SiteFiles, SiteTree
@@ -85,6 +85,7 @@ class OrderDetail:
     story: Sequence[TimelineEntry]
     files: SiteFiles | None
     tree: SiteTree | None
+    rows_left_out: int = 0  # of the log, earlier than those of the story
     problem: str | None = None
     fix: Step | None = None  # the step that a fix would execute
     fix_obstacle: str | None = None  # why a fix would change nothing
@@ -201,7 +202,8 @@ class LiveState:
         tasks = snapshot.tasks_of(order_id)
         # The plan is made again when the user asks for the fix; only then does a task id matter.
         fix = plan_fix(snapshot, [order_id], new_task_id=lambda: "new")
-        rows, read_at = log or ((), self._now())
+        every_row, read_at = log or ((), self._now())
+        rows = newest_rows(every_row, LOG_ROWS)
         return OrderDetail(
             order_id=order_id,
             read_at=read_at,
@@ -211,6 +213,7 @@ class LiveState:
             story=timeline(rows, [_task_details(task) for task in tasks], now=read_at),
             files=(files or {}).get(order_id),
             tree=tree,
+            rows_left_out=len(every_row) - len(rows),
             problem="; ".join(filter(None, (*attempts.errors.values(), tree_error))) or None,
             fix=next(iter(fix.steps), None),
             fix_obstacle=fix_obstacle(snapshot, [order_id]),
@@ -218,7 +221,7 @@ class LiveState:
 
     async def _log(self, order_id: int) -> tuple[Sequence[LogRow], datetime]:
         """Log rows, and when they were read: their ages are as of then."""
-        rows = await self._sources.orders.read_log([order_id], last=LOG_ROWS)
+        rows = await self._sources.orders.read_log([order_id], last=COUNTED_ROWS)
         return rows, self._now()
 
     async def _site(self, order_id: int) -> tuple[Mapping[int, SiteFiles], SiteTree | None, str | None]:

@@ -11,7 +11,7 @@ from sitegenctl.domain.diagnosis.condition import Severity, Source
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_files
 from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderPage
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
-from sitegenctl.domain.diagnosis.timeline import EntryKind, TimelineEntry
+from sitegenctl.domain.diagnosis.timeline import COUNTED_ROWS, EntryKind, TimelineEntry
 from sitegenctl.domain.orders.order import LogRow, Order
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import LiveTask
@@ -85,13 +85,15 @@ def order_data(
     log: Sequence[LogRow] = (),
     timeline: Sequence[TimelineEntry] = (),
     *,
+    rows_left_out: int = 0,
     selector: str | None = None,
 ) -> dict[str, Any]:
     """Everything about one order for the envelope."""
     listed = ListedOrder(order_id=order_id, order=snapshot.orders.get(order_id), verdict=snapshot.diagnose(order_id))
     rows = [row_of(row, ("at", "step", "status", "message"), at=row.created_at) for row in log]
     story = [row_of(entry, ("at", "kind", "step", "status", "message")) for entry in timeline]
-    return {**order_summary(listed, snapshot, selector=selector), "log": rows, "timeline": story}
+    summary = order_summary(listed, snapshot, selector=selector)
+    return {**summary, "log": rows, "timeline": story, "rows_left_out": rows_left_out}
 
 
 def order_text(
@@ -99,13 +101,15 @@ def order_text(
     snapshot: Snapshot,
     timeline: Sequence[TimelineEntry],
     *,
+    rows_left_out: int = 0,
     screen: Screen,
     selector: str | None = None,
     whole: bool = False,
 ) -> str:
     """The order as text that fits on one screen; the first line has its condition.
 
-    A timeline that does not fit loses its oldest entries, unless the ``whole`` of it is requested.
+    A timeline that does not fit loses its oldest entries, except the newest one of an operator, unless the ``whole`` of
+    it is requested. ``rows_left_out`` are the rows of the log that are not in it.
     """
     order = snapshot.orders.get(order_id)
     verdict = snapshot.diagnose(order_id)
@@ -123,9 +127,14 @@ def order_text(
     if timeline:
         room = max(screen.height - len(lines) - _OTHER_LINES, _MIN_ENTRIES) if not whole else sys.maxsize
         shown = _timeline_lines(timeline, snapshot.taken_at, screen, room)
-        left_out = _left_out(shown, room)
-        lines += ["", "timeline, UTC" + (f"; {left_out} earlier with --last 10" if left_out else "")]
-        lines += [line for entry in shown[left_out:] for line in entry]
+        cut = _left_out(shown, room)
+        is_journal = [entry.kind is EntryKind.JOURNAL for entry in timeline]
+        operator = [] if any(is_journal[cut:]) else [place for place in range(cut) if is_journal[place]][-1:]
+        left_out = rows_left_out + cut - len(operator)
+        rows = rows_left_out + sum(entry.kind is not EntryKind.TASK for entry in timeline)
+        more = f"; {left_out}{' or more' if rows >= COUNTED_ROWS else ''} earlier, --last {rows} shows them"
+        lines += ["", "timeline, UTC" + (more if left_out else "")]
+        lines += [line for entry in [*(shown[place] for place in operator), *shown[cut:]] for line in entry]
     return "\n".join(lines) + "\n"
 
 

@@ -60,11 +60,33 @@ def test_a_long_history_is_shortened_unless_requested(world: World) -> None:
     tell(world)
     low = on_terminal("inspect", "42", columns=100, lines=18)
     assert "timeline, UTC; " in low.stdout
-    assert " earlier with --last 10" in low.stdout
+    assert " earlier, --last 5 shows them" in low.stdout
     assert low.stdout.splitlines()[-1].endswith("answered 429 at last")
     asked = on_terminal("inspect", "42", "--last", "10", columns=100, lines=18)
     assert "timeline, UTC\n" in asked.stdout
     assert "to its end" in " ".join(asked.stdout.split())
+
+
+@pytest.mark.parametrize("backend", ["celery", "rq"])
+def test_timeline_counts_what_it_leaves_out_and_keeps_the_operator(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START", "ERROR"], age="3 days")
+    world.enqueue(42)
+    world.sql("UPDATE site_generation_logs SET created_at = localtimestamp - interval '2 days' WHERE step LIKE 'OP%'")
+    for _ in range(6):
+        tell(world)
+    piped = world.run("inspect", "42").stdout
+    # The newest ten of the log, and what the operator did.
+    assert "timeline, UTC; 4 earlier, --last 15 shows them" in piped
+    low = on_terminal("inspect", "42", columns=100, lines=18).stdout
+    match = re.search(r"timeline, UTC; (\d+) earlier, --last 15 shows them", low)
+    assert int(match[1]) > 4
+    for shown in (piped, low):
+        assert "OPERATOR_ENQUEUE" in shown
+        assert " START " not in shown.split("timeline")[1]
+    whole = world.run("inspect", "42", "--last", "15").stdout
+    assert "timeline, UTC\n" in whole
+    first = whole.split("timeline, UTC\n")[1].splitlines()[0]
+    assert re.match(r"  \d{4}-\d\d-\d\d \d\d:", first)
 
 
 @pytest.mark.parametrize(("columns", "lines"), [(60, 18), (150, 40)])

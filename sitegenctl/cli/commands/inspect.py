@@ -112,11 +112,18 @@ def order(
 
         selector = session.settings.selector
         view = await inspect_order(session, order_id, last=DEFAULT_LAST if last is None else last)
-        data = order_data(order_id, view.snapshot, view.log, view.timeline, selector=selector)
+        left_out = view.rows_left_out
+        data = order_data(order_id, view.snapshot, view.log, view.timeline, rows_left_out=left_out, selector=selector)
 
         def text() -> str:
             return order_text(
-                order_id, view.snapshot, view.timeline, screen=screen(), selector=selector, whole=last is not None
+                order_id,
+                view.snapshot,
+                view.timeline,
+                rows_left_out=left_out,
+                screen=screen(),
+                selector=selector,
+                whole=last is not None,
             )
 
         return Report(

@@ -31,6 +31,19 @@ class TimelineEntry:
     message: str
 
 
+#: Rows of an order's log that are read, so that those that its timeline leaves out can be counted.
+COUNTED_ROWS = 1000
+
+
+def newest_rows(rows: Sequence[LogRow], last: int) -> Sequence[LogRow]:
+    """The ``last`` rows and, if there are any, the newest one of an operator."""
+    if not last:
+        return ()
+    newest = rows[-last:]
+    operator = next((row for row in reversed(rows) if row.step.startswith(OPERATOR_PREFIX)), None)
+    return newest if operator is None or operator in newest else [operator, *newest]
+
+
 def timeline(rows: Iterable[LogRow], tasks: Sequence[TaskDetails], *, now: datetime) -> list[TimelineEntry]:
     """Merge log rows and task times, oldest first.
 

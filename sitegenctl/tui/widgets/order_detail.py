@@ -163,6 +163,9 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
                 if index == 0 and not style:
                     text.stylize(colours["text-muted"], 0, len(time))
                 yield text
+        if detail.rows_left_out:
+            more = f"{detail.rows_left_out} earlier rows; sitegenctl logs {detail.order_id} --last 0 shows them"
+            yield from _wrapped("… ", more, width, colours["text-muted"])
 
 
 def _draw_files(detail: OrderDetail, colours: Mapping[str, str]) -> Iterator[Text]:
