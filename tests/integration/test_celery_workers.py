@@ -24,7 +24,7 @@ from tests.support.commands import Run
 from tests.support.doctor_stage import odd_process
 from tests.support.fake_worker import IDLE, FakeWorker, request
 from tests.support.faults import faulty_orders
-from tests.support.world import QUEUE, TASK, World, eventually
+from tests.support.world import QUEUE, TASK, Log, World, eventually
 
 
 def ask(world: World, *methods: str, timeout: float = 5, **how: Any) -> Replies:
@@ -270,3 +270,14 @@ def test_reply_of_another_shape_is_read_in_part(world: World) -> None:
     odd = [None, 1, {"request": 7}, {"id": "t", "name": "other", "time_start": "soon", "args": {}, "eta": 3}]
     with answering(world, reply({"odd@box": odd})):
         assert ask(world, "active").answers == {"odd@box": {"active": odd}}
+
+
+def test_reserved_task_whose_log_shows_progress_is_running(world: World, log: Log) -> None:
+    """A worker that reconnects gets its task delivered again, and lists it as reserved while it runs."""
+    world.order(42, "GENERATING")
+    world.publish(42, task_id="T")
+    world.deliver(ago=30)
+    log.rows(42, [("START", 60), ("WRITE_PROGRESS", 10)])
+    with FakeWorker(world, _SHOWN | {"reserved": [request("T", 42)]}):
+        shown = world.run("inspect", "42").stdout
+    assert shown.startswith("order 42  RUNNING")

@@ -27,6 +27,9 @@ OVER = LIMIT + LIMIT_MARGIN
 SECOND = timedelta(seconds=1)
 
 
+OLD_RUN = Run(outcome=None, last_step="WRITE_PROGRESS", began=timedelta(minutes=1))
+
+
 def task(task_id: str, state: TaskState, **facts: object) -> LiveTask:
     return LiveTask(task_id=task_id, name="generate", order_id=1, state=state, **facts)
 
@@ -328,6 +331,10 @@ def test_a_broker_that_no_worker_ever_used_proves_an_orphan(began: timedelta | N
         (9 * SECOND, Run(outcome=None, last_step="START", began=timedelta(hours=1)), TaskState.RESERVED),
         (9 * SECOND, Run(outcome=None, last_step="START", began=timedelta(minutes=1)), TaskState.RESERVED),
         (9 * SECOND, Run(outcome=RunOutcome.ERROR, last_step="ERROR", began=8 * SECOND), TaskState.RESERVED),
+        (9 * SECOND, replace(OLD_RUN, progressed=8 * SECOND), TaskState.RUNNING),
+        (9 * SECOND, replace(OLD_RUN, progressed=10 * SECOND), TaskState.RESERVED),
+        (9 * SECOND, replace(OLD_RUN, progressed=8 * SECOND, outcome=RunOutcome.ERROR), TaskState.RESERVED),
+        (9 * SECOND, replace(OLD_RUN, progressed=8 * SECOND, cut_short=True), TaskState.RESERVED),
         (9 * SECOND, None, TaskState.RESERVED),
     ],
 )

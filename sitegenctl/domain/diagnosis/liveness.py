@@ -293,7 +293,11 @@ class Liveness:
             return True
         if run.began > self._limit(task):
             return False
-        return task.delivered_at is None or run.began <= self._age(task.delivered_at) + _CLOCK_TOLERANCE
+        if task.delivered_at is None:
+            return True
+        # A worker that reconnects may get its task delivered again: then its run began before that, and goes on.
+        goes_on = run.progressed is not None and run.progressed <= self._age(task.delivered_at)
+        return goes_on or run.began <= self._age(task.delivered_at) + _CLOCK_TOLERANCE
 
 
 def _is_open(run: Run) -> bool:

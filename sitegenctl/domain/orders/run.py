@@ -90,6 +90,7 @@ class Run:
     last_step: str
     stage: Stage | None = None  # the furthest that it reached
     began: timedelta | None = None  # age of its first row by the database's clock; None: unusable time
+    progressed: timedelta | None = None  # age of its last row
     task_id: str | None = None  # from its START or RESUME row
     takes_lock: bool = False  # it holds the order's run lock until it ends; from the same row
     cut_short: bool = False  # an operator cancelled it or confirmed that its worker is dead

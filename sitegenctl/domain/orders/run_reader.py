@@ -66,6 +66,7 @@ class LoggedRun:
     began_at: datetime | None  # None when its first row was not read or has no time
     began_repeated: bool = False  # that time comes twice
     age: timedelta | None = None  # of its first row
+    last_age: timedelta | None = None  # of its last row
     outcome: RunOutcome | None = None  # its last one
     outcomes: dict[RunOutcome, datetime | None] = field(default_factory=dict)  # the time of the first of each
     last_at: datetime | None = None  # of its last row
@@ -116,7 +117,7 @@ class LoggedRun:
                 passed = _seconds(self.last_at or at, at, repeated=self.last_repeated)
                 self.stages[self.stage.name] = self.stages.get(self.stage.name, 0.0) + passed
             self.last_at, self.last_repeated = at, row.is_repeated
-        self.last_step = step
+        self.last_step, self.last_age = step, row.age
         if step in STARTS:
             self.is_announced = True
         if self.in_preamble and step not in _PREAMBLE:
@@ -254,6 +255,7 @@ def read_history(
             last_step=run.last_step,
             stage=run.stage,
             began=run.age,
+            progressed=run.last_age,
             task_id=announced.task_id,
             takes_lock=announced.takes_lock,
             cut_short=run.outcome is None and (run.is_cancelled or run.is_dead),
