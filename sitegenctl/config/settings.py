@@ -277,6 +277,8 @@ class Settings:
         )
         if self.env_file is not None:
             hint = f"set {' or '.join((SYSTEM_VARIABLES[setting], *URL_PARTS.get(setting, ())[:1]))} in {self.env_file}"
+        elif (demo := demo_context_path(os.environ)) and demo.exists():
+            hint = "the demo is up: add --context demo, or make it the default with: sitegenctl config use demo"
         return UsageProblem(f"no {what} is configured", hint=hint)
 
 

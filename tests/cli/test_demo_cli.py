@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sitegenctl.demo.samples.plan import MIN_ORDERS
 from sitegenctl.demo.servers.lock import only_tour
 from sitegenctl.demo.stack import Stack
 from tests.support import processes
@@ -102,6 +103,42 @@ def test_up_defines_a_context_and_down_leaves_nothing(data: Path) -> None:
     assert demo("demo", "down").stdout == "the demo is not up\n"
     refused = demo("--context", "demo", "inspect", "42")
     assert (refused.returncode, refused.stderr) == (2, "error: the demo is not up\nhint: sitegenctl demo up\n")
+
+
+@pytest.mark.parametrize("orders", ["0", "-5", str(MIN_ORDERS - 1)])
+def test_the_minimum_of_orders_is_the_real_one(data: Path, orders: str) -> None:
+    refused = demo("demo", "up", "--orders", orders)
+    assert refused.returncode == 2
+    assert f"a number from {MIN_ORDERS}" in refused.stderr
+    assert list(data.iterdir()) == []
+    assert f"at least {MIN_ORDERS}." in " ".join(demo("demo", "up", "--help").stdout.split())
+
+
+@pytest.mark.usefixtures("stands")
+def test_a_running_demo_is_suggested() -> None:
+    suggested = "hint: the demo is up: add --context demo, or make it the default with: sitegenctl config use demo"
+    for command in ("inspect", "inspect 42", "enqueue 42", "doctor", "live --web"):
+        assert suggested in demo(*command.split()).stderr
+
+
+@pytest.mark.parametrize("source", ["chosen", "variable", "option", "env file", "broken"])
+def test_demo_commands_ignore_the_chosen_context(data: Path, tmp_path: Path, source: str) -> None:
+    """The demo may be the chosen context itself: it is not up before `demo up`."""
+    config = tmp_path / "config.toml"
+    config.write_text('[contexts.shop]\ngrace = "soon"\n')
+    assert demo("config", "use", "demo").returncode == 0
+    if source == "broken":
+        config.write_text("[[")
+    options = {"option": ["--context", "shop"], "env file": ["--env-file", "/nowhere"]}.get(source, [])
+    environ = {"SITEGENCTL_CONTEXT": "shop" if source == "variable" else ""}
+    assert demo(*options, "demo", "status", **environ).stderr.startswith("error: the demo is not up")
+    assert demo(*options, "demo", "down", **environ).stdout == "the demo is not up\n"
+    up = demo(*options, "demo", "up", *FAST, "--backend", "celery", **environ)
+    assert up.returncode == 0, up.stderr
+    assert demo(*options, "demo", "status", **environ).returncode == 0
+    if source == "chosen":
+        assert demo("inspect").returncode == 0
+    assert demo(*options, "demo", "down", **environ).stdout == "stopped worker, Redis, PostgreSQL\n"
 
 
 def pids() -> dict[str, int]:

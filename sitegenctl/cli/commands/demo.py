@@ -28,12 +28,18 @@ if TYPE_CHECKING:
 Pace = Annotated[str, option("--pace", metavar="TIME", help="Pause of the worker after each step.", show_default=True)]
 
 
+# A test compares it with the samples, which are slow to import.
+_MIN_ORDERS = 47
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
     """The options for the stack and its sample orders."""
 
     backend: Backend = None
-    orders: Annotated[int, number("--orders", min=1, help="Number of sample orders.", show_default=True)] = 60
+    orders: Annotated[
+        int, number("--orders", help=f"Number of sample orders, at least {_MIN_ORDERS}.", show_default=True)
+    ] = 60
     seed: Annotated[int, number("--seed", help="Seed of the sample orders.", show_default=True)] = 42
 
 
@@ -47,7 +53,7 @@ _LOCATION = ("SITEGENCTL_DATA_DIR", "XDG_DATA_HOME", "HOME")
 def up(call: Invocation, samples: SampleOptions, pace: Pace = "0.3s") -> int:
     """Start the demo in the background."""
     call.require_writable()
-    state = _up(call, _stack(call, samples.backend), samples, pace, keep=True)
+    state = _up(_stack(samples.backend), samples, pace, keep=True)
     _progress("the demo is up; try: sitegenctl --context demo inspect")
     return _write_status(call, state)
 
@@ -57,14 +63,14 @@ def down(
 ) -> int:
     """Stop the demo and remove its data."""
     call.require_writable()
-    stopped = list(_stack(call).down(keep_sites=keep_sites, progress=_progress))
+    stopped = list(_stack().down(keep_sites=keep_sites, progress=_progress))
     text = f"stopped {', '.join(stopped)}\n" if stopped else "the demo is not up\n"
     return call.write({"stopped": stopped}, lambda: text)
 
 
 def status(call: Invocation) -> int:
     """Show the parts; exit 3 unless all run."""
-    state = _stack(call).status()
+    state = _stack().status()
     if state is None:
         raise SourceError("the demo is not up", hint=Remedy.run(Command.DEMO_UP))
     return _write_status(call, state)
@@ -79,10 +85,10 @@ def tour(call: Invocation, samples: SampleOptions, pace: Pace = "0.1s") -> int:
     from sitegenctl.demo.servers.lock import only_tour
 
     call.require_writable()
-    stack = _stack(call, samples.backend)
+    stack = _stack(samples.backend)
     with only_tour(stack.root.parent):
         try:
-            _up(call, stack, samples, pace, keep=False)
+            _up(stack, samples, pace, keep=False)
             settings = _show_tour(stack)
             if can_draw() and _confirm_live():
                 open_live(settings)
@@ -109,30 +115,35 @@ def _show_tour(stack: Stack) -> Settings:
     return settings
 
 
-def _stack(call: Invocation, backend: str | None = None) -> Stack:
+def _stack(backend: str | None = None) -> Stack:
     from sitegenctl.demo.stack import Stack, default_root
     from sitegenctl.session import backend_class
 
     def is_ready(state: StackState) -> bool:
-        from sitegenctl.config.settings import load_settings
         from sitegenctl.demo.tour import worker_responds
 
-        settings = load_settings({**state.settings, "timeout": "2s"}, {"SITEGENCTL_CONFIG": os.devnull})
-        return worker_responds(settings)
+        return worker_responds(_own_settings(**state.settings, timeout="2s"))
 
     if backend is not None:
         # Before anything starts.
-        settings = call.settings(backend=backend)
+        settings = _own_settings(backend=backend)
         backend_class(settings.backend)(settings).require()
     return Stack(root=default_root(), backend=backend, worker_ready=is_ready)
 
 
-def _up(call: Invocation, stack: Stack, samples: SampleOptions, pace: str, *, keep: bool) -> StackState:
+def _own_settings(**flags: str) -> Settings:
+    """Resolve settings without those of the operator's system: the chosen context means another, or a demo to start."""
+    from sitegenctl.config.settings import load_settings
+
+    return load_settings(flags, {"SITEGENCTL_CONFIG": os.devnull})
+
+
+def _up(stack: Stack, samples: SampleOptions, pace: str, *, keep: bool) -> StackState:
     from sitegenctl.demo.samples.plan import plan_samples
     from sitegenctl.demo.tour import samples_of, seed
 
     # Invalid values are refused before anything starts.
-    call.settings(pace=pace)
+    _own_settings(pace=pace)
     plan_samples(samples.orders, samples.seed)
     existing = samples_of(stack)
     if existing is not None:
