@@ -18,7 +18,7 @@ from sitegenctl.domain.queue.task import LiveTask
 from sitegenctl.render.command import hint_text, remedy_data
 from sitegenctl.render.log import MARKS, log_severity, row_prefix
 from sitegenctl.render.output import row_of
-from sitegenctl.render.table import Column, Line, Screen, coloured, table
+from sitegenctl.render.table import MAX_REASON, Column, Line, Screen, coloured, table
 from sitegenctl.render.text import clock, fit, folded, hanging, neutralise, shorten
 
 #: Lines of a screen besides the order and its timeline: two for its heading, the command and the prompt.
@@ -228,7 +228,7 @@ def listing_text(page: OrderPage, *, offset: int, screen: Screen) -> str:
         Column(heading="status", from_width=60),
         Column(heading="changed"),
         Column(heading="business", may_shrink=True),
-        Column(heading="why", may_shrink=True, from_width=70),
+        Column(heading="why", may_shrink=True, from_width=70, most=MAX_REASON),
     ]
     text = table(columns, [_line(listed) for listed in page.orders], screen)
     if page.total is None or page.total > len(page.orders) or offset:

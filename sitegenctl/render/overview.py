@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +17,8 @@ from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import row_of
 from sitegenctl.render.queue import no_worker_text
 from sitegenctl.render.statistics import count_words, counts_data
-from sitegenctl.render.table import Column, Line, Screen, coloured, table
-from sitegenctl.render.text import hanging, neutralise, seconds
+from sitegenctl.render.table import MAX_NAME, Column, Line, Screen, coloured, table
+from sitegenctl.render.text import hanging, neutralise, seconds, shorten
 
 #: Maximum number of order numbers listed for a condition.
 _IDS_SHOWN = 8
@@ -137,10 +138,10 @@ def _workers(overview: Overview, queue: str) -> list[str]:
     for worker in overview.roster.workers:
         stale = {claim.task_id for claim in overview.snapshot.stale if claim.worker == worker.name}
         active = [task for task in worker.active if task.task_id not in stale]
-        busy = " ".join(str(task.order_id or neutralise(task.name)) for task in active)
+        busy = " ".join(str(task.order_id or shorten(task.name, MAX_NAME)) for task in active)
         of = f" of {worker.concurrency}" if worker.concurrency else ""
         lost = "" if queue in worker.queues else f"  ! it does not consume {queue}"
-        lines.append(f"{neutralise(worker.name)}  {len(active)}{of} busy{f': {busy}' if busy else ''}{lost}")
+        lines.append(f"{shorten(worker.name, MAX_NAME)}  {len(active)}{of} busy{f': {busy}' if busy else ''}{lost}")
     if overview.roster.silent:
         names = ", ".join(map(neutralise, overview.roster.silent_names))
         lines.append(f"{overview.roster.silent} alive, no response{': ' if names else ''}{names}")
@@ -163,12 +164,13 @@ def _condition_table(
         lines.append(
             Line(cells=[str(_count(orders)), condition.value, shown, remedies[condition]], severity=condition.severity)
         )
+    longest = max(map(len, remedies.values()), default=0)
     columns = [
         Column(heading="n", number=True),
         Column(heading="condition"),
-        Column(heading="orders", may_shrink=True),
+        Column(heading="orders", may_shrink=True, most=sys.maxsize),
         # Shown only in full: a command that is cut off is another command.
-        Column(heading="remedy", from_width=_BESIDE_REMEDY + max(map(len, remedies.values()), default=0)),
+        Column(heading="remedy", from_width=_BESIDE_REMEDY + longest, most=sys.maxsize),
     ]
     return table(columns, lines, screen)
 

@@ -20,7 +20,7 @@ from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskState
 from sitegenctl.domain.queue.worker import WorkerDetails, WorkerRoster, describe_no_worker, describe_shared
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import Report, error_data, row_of
-from sitegenctl.render.table import Column, Line, Screen, table
+from sitegenctl.render.table import MAX_NAME, Column, Line, Screen, table
 from sitegenctl.render.text import clock, folded, hanging, neutralise, shorten
 
 _SEVERITIES = {
@@ -91,7 +91,7 @@ def queue_text(items: Sequence[QueueItem], snapshot: Snapshot, *, total: int, sc
         Column(heading="customer", may_shrink=True),
         Column(heading="age"),
         Column(heading="try", number=True, from_width=60),
-        Column(heading="when or where", may_shrink=True, from_width=70),
+        Column(heading="when or where", may_shrink=True, from_width=70, most=2 * MAX_NAME),
         Column(heading="task", may_shrink=True, from_width=100),
     ]
     lines = [_queue_line(place, item, snapshot) for place, item in enumerate(items, 1)]
@@ -190,7 +190,7 @@ def _worker_lines(worker: WorkerDetails, now: datetime, queue: str, ended: Mappi
         facts.append(f"up {describe_age(worker.uptime)}")
     if worker.version:
         facts.append(f"{worker.software} {worker.version}")
-    lines = [f"{worker.name}  {', '.join(facts)}"]
+    lines = [f"{shorten(worker.name, MAX_NAME)}  {', '.join(facts)}"]
     wrong = "" if queue in worker.queues else f"  ! it does not consume {queue}"
     lines.append(f"  queues    {', '.join(worker.queues) or 'none'}{wrong}")
     for label, tasks in (("running", active), ("reserved", worker.reserved), ("held", worker.scheduled)):
@@ -204,10 +204,10 @@ def _worker_lines(worker: WorkerDetails, now: datetime, queue: str, ended: Mappi
 
 
 def _held_words(task: LiveTask, now: datetime) -> str:
-    what = f"order {task.order_id}" if task.order_id is not None else task.name
+    what = f"order {task.order_id}" if task.order_id is not None else shorten(task.name, MAX_NAME)
     since = f"  for {describe_age(now - task.started_at)}" if task.started_at else ""
     due = f"  in {describe_age(task.eta - now)}" if task.eta else ""
-    return f"{what}{since}{due}  task {task.task_id}"
+    return f"{what}{since}{due}  task {shorten(task.task_id, MAX_NAME)}"
 
 
 def task_data(task: TaskDetails) -> dict[str, Any]:

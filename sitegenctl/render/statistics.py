@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
@@ -187,7 +188,7 @@ def _reason_table(stats: Statistics, screen: Screen) -> str:
         Column(heading="failed", number=True),
         Column(heading="orders", number=True),
         Column(heading="last", from_width=60),
-        Column(heading="why", may_shrink=True),
+        Column(heading="why", may_shrink=True, most=sys.maxsize),
     ]
     lines = []
     for reason in stats.reasons[:REASONS_SHOWN]:

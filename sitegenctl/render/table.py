@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sitegenctl.domain.diagnosis.condition import Severity
-from sitegenctl.render.text import neutralise
+from sitegenctl.render.text import shorten
+
+#: Ids and names are cut to this width: those of a UUID, an address and most businesses are shorter.
+MAX_NAME = 60
+
+#: Reasons are cut to this width; what explains one order has them whole.
+MAX_REASON = 300
 
 #: Colours by severity.
 SEVERITY_STYLES = {Severity.FAULT: "red", Severity.UNKNOWN: "yellow", Severity.OK: ""}
@@ -25,12 +31,16 @@ class Screen:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of a table; ``may_shrink`` cuts it where space is short, and narrower screens omit it."""
+    """A column of a table; ``may_shrink`` cuts it where space is short, and narrower screens omit it.
+
+    Cells are cut to ``most`` columns, also where the screen is wider or there is none.
+    """
 
     heading: str
     number: bool = False
     may_shrink: bool = False
     from_width: int = 0
+    most: int = MAX_NAME
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +61,7 @@ def table(columns: Sequence[Column], lines: Sequence[Line], screen: Screen, *, i
 
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim" if screen.colour else "")
     kept = [index for index, column in enumerate(columns) if screen.width >= column.from_width]
-    cells = [[neutralise(line.cells[index]) for index in kept] for line in lines]
+    cells = [[shorten(line.cells[index], columns[index].most) for index in kept] for line in lines]
     for place, index in enumerate(kept):
         column = columns[index]
         widest = max((cell_len(row[place]) for row in cells), default=0)

@@ -469,6 +469,15 @@ def test_an_orders_history_has_tasks_times_and_operators(world: World) -> None:
     assert "· task SUCCESS" in world.run("inspect", "42").stdout
 
 
+@pytest.mark.parametrize("backend", ["celery", "rq"])
+def test_long_ids_and_names_are_shortened_in_tables(world: World) -> None:
+    world.order(42, "GENERATING", name="日本語" * 1000)
+    world.publish(42, task_id="t" * 3000)
+    for command in ("inspect", "inspect orders", "inspect queue", "inspect workers"):
+        assert max(map(len, world.run(*command.split()).stdout.splitlines())) < 500, command
+    assert data(world, "inspect", "queue")["tasks"][0]["task_id"] == "t" * 3000
+
+
 def test_hostile_text_keeps_every_screen_whole(world: World) -> None:
     hostile = "\x1b[2J\u202eevil[bold]\nforged"
     world.order(42, name=hostile)

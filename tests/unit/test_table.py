@@ -6,13 +6,13 @@ import pytest
 from rich.cells import cell_len
 
 from sitegenctl.domain.diagnosis.condition import Severity
-from sitegenctl.render.table import Column, Line, Screen, table
+from sitegenctl.render.table import MAX_NAME, Column, Line, Screen, table
 
 COLUMNS = [
     Column(heading="order", number=True),
     Column(heading="condition"),
     Column(heading="business", may_shrink=True),
-    Column(heading="why", may_shrink=True, from_width=70),
+    Column(heading="why", may_shrink=True, from_width=70, most=sys.maxsize),
 ]
 LINES = [
     Line(cells=["1049", "interrupted", "Padaria São João & Filhos 日本 " * 3, "a long reason " * 9]),
@@ -32,7 +32,12 @@ def test_only_shrinkable_columns_are_truncated(width: int) -> None:
     assert second.isprintable()
 
 
-def test_without_a_terminal_nothing_is_cut() -> None:
-    text = table(COLUMNS, LINES, Screen(width=sys.maxsize, colour=False))
-    assert "…" not in text
-    assert len(text.splitlines()) == 3
+def test_only_long_names_are_cut_where_there_is_room() -> None:
+    long = Line(cells=["9" * 500, "condition", "日本" * 500, "a long reason " * 3])
+    heading, first, second, last = table(COLUMNS, [*LINES, long], Screen(width=sys.maxsize, colour=False)).splitlines()
+    order, _, name, reason = last.split(maxsplit=3)
+    assert (cell_len(order), order[-1], name[-1]) == (MAX_NAME, "…", "…")
+    assert cell_len(name) <= MAX_NAME
+    assert reason == "a long reason a long reason a long reason"
+    assert first.endswith("a long reason")
+    assert max(map(cell_len, (heading, first, second, last))) <= 3 * MAX_NAME + 150
