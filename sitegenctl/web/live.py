@@ -320,7 +320,7 @@ async def serve(view: WebView, *, host: str, port: int, announce: Callable[[str,
         try:
             try:
                 await web.TCPSite(runner, host, port).start()
-            except OSError as exc:
+            except (OSError, UnicodeError) as exc:  # the resolver refuses some names by the latter
                 raise _bind_error(exc, host, port) from exc
             announce(*_configure(view, runner, host))
             await asyncio.Event().wait()
@@ -347,10 +347,11 @@ def _configure(view: WebView, runner: web.AppRunner, host: str) -> tuple[str, bo
     return f"http://{name}:{port}/?token={view.token}", not is_private
 
 
-def _bind_error(exc: OSError, host: str, port: int) -> UsageProblem:
-    if exc.errno == errno.EADDRINUSE:
+def _bind_error(exc: OSError | UnicodeError, host: str, port: int) -> UsageProblem:
+    code = getattr(exc, "errno", None)
+    if code == errno.EADDRINUSE:
         return UsageProblem(f"port {port} is in use", hint="use --port N, or --port 0 for any free port")
-    if exc.errno == errno.EACCES:
+    if code == errno.EACCES:
         return UsageProblem(f"no permission to listen on port {port}", hint="use a port above 1023")
     return UsageProblem(f"--host {host}: cannot listen on this address", hint="use an address of this machine")
 

@@ -207,6 +207,7 @@ BAD_URLS = (
         ("--web --port 65536", "--port"),
         ("--web --host=", "--host must be"),
         ("--web --host 192.0.2.1", "--host 192.0.2.1: cannot listen on this address"),
+        ("--web --host a..b", "--host a..b: cannot listen on this address"),
         ("--public-url https://ops.example", "--public-url needs --web"),
         *((f"--web --public-url {url}", "--public-url must be an address such as") for url in BAD_URLS),
         ("--web --theme puce", "unknown theme 'puce'"),
