@@ -57,7 +57,7 @@ async def inspect_order(sources: Sources, order_id: int, *, last: int = 10) -> O
             tasks = await _tasks_of(sources, snapshot, order_id, log)
         except SourceError as exc:
             unanswered[Source.BROKER] = exc.message
-    entries = timeline(log, tasks, now=read_at)
+    entries = timeline(log, tasks, now=read_at + snapshot.clock_offset)
     return OrderView(
         order_id=order_id,
         snapshot=snapshot,

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar, cast
 
 from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Source
@@ -89,6 +89,7 @@ class OrderDetail:
     problem: str | None = None
     fix: Step | None = None  # the step that a fix would execute
     fix_obstacle: str | None = None  # why a fix would change nothing
+    clock_offset: timedelta = timedelta()  # how far the broker's clock is ahead of this machine's
 
 
 class LiveState:
@@ -210,13 +211,14 @@ class LiveState:
             order=order,
             verdict=snapshot.diagnose(order_id),
             tasks=tasks,
-            story=timeline(rows, [_task_details(task) for task in tasks], now=read_at),
+            story=timeline(rows, [_task_details(task) for task in tasks], now=read_at + snapshot.clock_offset),
             files=(files or {}).get(order_id),
             tree=tree,
             rows_left_out=len(every_row) - len(rows),
             problem="; ".join(filter(None, (*attempts.errors.values(), tree_error))) or None,
             fix=next(iter(fix.steps), None),
             fix_obstacle=fix_obstacle(snapshot, [order_id]),
+            clock_offset=snapshot.clock_offset,
         )
 
     async def _log(self, order_id: int) -> tuple[Sequence[LogRow], datetime]:

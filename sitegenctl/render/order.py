@@ -126,7 +126,7 @@ def order_text(
     lines += [line for task in snapshot.tasks_of(order_id) for line in folded(f"    {_task(task)}", width)]
     if timeline:
         room = max(screen.height - len(lines) - _OTHER_LINES, _MIN_ENTRIES) if not whole else sys.maxsize
-        shown = _timeline_lines(timeline, snapshot.taken_at, screen, room)
+        shown = _timeline_lines(timeline, snapshot.now, screen, room)
         cut = _left_out(shown, room)
         is_journal = [entry.kind is EntryKind.JOURNAL for entry in timeline]
         operator = [] if any(is_journal[cut:]) else [place for place in range(cut) if is_journal[place]][-1:]

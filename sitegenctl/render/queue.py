@@ -115,7 +115,7 @@ def _queue_line(place: int, item: QueueItem, snapshot: Snapshot) -> Line:
             order.customer_name if order else _no_customer(item, snapshot),
             describe_age(age) if age is not None else "-",
             str(item.attempt),
-            _when(item, snapshot.taken_at),
+            _when(item, snapshot.now),
             item.task_id,
         ],
         severity=_SEVERITIES.get(item.state, Severity.OK),

@@ -10,8 +10,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from sitegenctl.domain.diagnosis.snapshot import running_order
 from sitegenctl.domain.queue.task import TaskPlace, TaskState
 from sitegenctl.errors import SourceError
+from sitegenctl.operations.observe import Attempts, observe_open
+from sitegenctl.render.queue import queue_text
+from sitegenctl.render.table import Screen
 from tests.support.world import AT, QUEUE, World, publication
 
 
@@ -47,6 +51,18 @@ def test_state_shows_where_a_task_is(system: World) -> None:
     assert timedelta(minutes=59) < due - datetime.now(UTC) < timedelta(minutes=61)
     system.expire()
     assert system.live_tasks()[lost].state is TaskState.ORPHANED
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_waits_follow_the_clock_of_the_broker(system: World, days: int) -> None:
+    """This machine's clock is a day off."""
+    system.order(2, "GENERATING")
+    system.publish(2, due=timedelta(hours=1, seconds=50))
+    attempts = Attempts(now=lambda: datetime.now(UTC) + timedelta(days=days))
+    snapshot = system.with_session(lambda session: observe_open(session, attempts=attempts))
+    assert round(snapshot.clock_offset / timedelta(days=1)) == -days
+    text = queue_text(list(running_order(snapshot)), snapshot, total=1, screen=Screen(width=200, colour=False))
+    assert "in 1h" in text
 
 
 def test_foreign_messages_are_listed(system: World) -> None:

@@ -366,7 +366,7 @@ def _live(evidence: Evidence) -> Diagnosis | None:
 
 
 def _unaccounted(evidence: Evidence, task: LiveTask) -> Diagnosis:
-    now = evidence.taken_at
+    now = evidence.broker_time or evidence.taken_at
     age = f" {describe_age(now - task.delivered_at)} ago" if task.delivered_at is not None and now is not None else ""
     unasked = Source.WORKERS in evidence.unavailable
     claim = "the workers could not be asked" if unasked else "no worker that responds has it"

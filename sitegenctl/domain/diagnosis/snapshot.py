@@ -42,10 +42,20 @@ class Snapshot:
         silence = describe_silence(self.workers) if self.workers else None
         return {**self.errors, Source.WORKERS: silence} if silence else self.errors
 
+    @property
+    def now(self) -> datetime:
+        """The time by the broker's clock, as the times of tasks are; by this machine's where that is unknown."""
+        return self.reading.taken_at or self.taken_at
+
+    @property
+    def clock_offset(self) -> timedelta:
+        """How far the broker's clock is ahead of this machine's."""
+        return self.now - self.taken_at
+
     def age_of(self, task: LiveTask) -> timedelta | None:
         """A task's age since it was enqueued; where that is unknown, since the last change of its order."""
         if task.enqueued_at is not None:
-            return self.taken_at - task.enqueued_at
+            return max(self.now - task.enqueued_at, timedelta(0))
         order = self.orders.get(task.order_id) if task.order_id is not None else None
         return order.idle if order is not None else None
 

@@ -54,7 +54,8 @@ class QueueView(View[LiveTask | ForeignMessage]):
         snapshot = self.data.live.snapshot if self.data is not None else Snapshot(taken_at=self.now)
         order = snapshot.orders.get(row.order_id) if row.order_id is not None else None
         age = snapshot.age_of(row)
-        due_in = describe_age(row.eta - self.now) if row.eta is not None and row.eta > self.now else "-"
+        now = self.now + snapshot.clock_offset
+        due_in = describe_age(row.eta - now) if row.eta is not None and row.eta > now else "-"
         return (
             Cell(text=position, dim=True),
             Cell(text=str(row.state), severity=Severity.FAULT if row.state is TaskState.ORPHANED else Severity.OK),

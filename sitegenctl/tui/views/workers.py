@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.diagnosis.describe import describe_age
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.queue.task import LiveTask
 from sitegenctl.domain.queue.worker import WorkerDetails
 from sitegenctl.tui.service import ViewData
@@ -86,13 +87,13 @@ class WorkersView(View[WorkerRow]):
 
     def _process_cells(self, row: WorkerRow) -> Sequence[Cell]:
         task = row.task
-        orders = self.data.live.snapshot.orders if self.data is not None else {}
-        order = orders.get(row.order_id) if row.order_id is not None else None
-        duration = ""
+        snapshot = self.data.live.snapshot if self.data is not None else Snapshot(taken_at=self.now)
+        order = snapshot.orders.get(row.order_id) if row.order_id is not None else None
+        now, duration = self.now + snapshot.clock_offset, ""
         if task is not None and task.started_at is not None:
-            duration = describe_age(self.now - task.started_at)
+            duration = describe_age(now - task.started_at)
         elif task is not None and task.eta is not None:
-            duration = f"+{describe_age(task.eta - self.now)}"
+            duration = f"+{describe_age(task.eta - now)}"
         name = order_name(order) if order is not None else ""
         if task is not None and task.order_id is None:
             name = task.name

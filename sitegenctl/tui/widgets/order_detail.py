@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from rich.style import Style
@@ -127,9 +127,10 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
             place = f" at {task.worker}" if task.worker else ""
             place = f" at position {task.position + 1}" if task.position is not None else place
             orders = {detail.order_id: detail.order} if detail.order is not None else {}
-            age_then = Snapshot(taken_at=detail.read_at, orders=orders).age_of(task)
+            age_then = Snapshot(taken_at=detail.read_at + detail.clock_offset, orders=orders).age_of(task)
             age = f", {describe_age(age_then + (now - detail.read_at))} old" if age_then is not None else ""
-            due = f", due in {describe_age(task.eta - now)}" if task.eta and task.eta > now else ""
+            wait = task.eta - now - detail.clock_offset if task.eta else timedelta(0)
+            due = f", due in {describe_age(wait)}" if wait > timedelta(0) else ""
             yield from _wrapped("", f"{task.state}{place}, attempt {task.attempt}{age}{due}", width)
             yield from _wrapped("", task.task_id, width, colours["text-muted"])
 
