@@ -89,7 +89,7 @@ async def execute(
     call: Invocation, session: Session, planner: Planner, choice: list[int] | OrderQuery | None, options: RunOptions
 ) -> OperationResult:
     """Plan and execute, batch by batch unless the plan must be confirmed first."""
-    from sitegenctl.operations.execute import execute_batches, preview_batches
+    from sitegenctl.operations.execute import execute_batches, predict_batches
     from sitegenctl.operations.planners import Selection
     from sitegenctl.render.outcomes import LISTED
 
@@ -108,7 +108,7 @@ async def execute(
     async with aclosing(planner.batches(session, selection)) as batches:
         if options.dry_run:
             with progress():
-                return await preview_batches(batches, limit=options.limit)
+                return await predict_batches(session, batches, limit=options.limit)
         with progress():
             first = await anext(batches)
         keep_all = options.keep_all or call.verbose or call.output is not Output.TABLE
@@ -123,10 +123,10 @@ async def confirm_and_execute(call: Invocation, session: Session, plan: Plan, op
 
     Raises ``Declined`` if the answer is no, ``UsageProblem`` without a terminal.
     """
-    from sitegenctl.operations.execute import execute_plan, preview
+    from sitegenctl.operations.execute import execute_plan, predict
 
     if options.dry_run:
-        return preview(plan)
+        return await predict(session, plan)
     if options.asks and plan.steps:
         _confirm(call, plan, options)
     with progress(options.done, len(plan.steps)) as advance:

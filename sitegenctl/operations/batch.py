@@ -91,7 +91,7 @@ class Batch:
                 self.previous = None
             if self.lost is not None:
                 self.context.advance(len(self.steps))
-                return [self.skips.get(step.order_id) or _not_applied(step, self.lost) for step in self.steps]
+                return [self.skips.get(step.order_id) or not_applied(step, self.lost) for step in self.steps]
             if steps := [step for step in self._active() if step.publish is not None]:
                 await self._publish(steps)
             if steps := [step for step in self._active() if step.requeue is not None]:
@@ -332,7 +332,7 @@ def _outcome(
     return outcome_of(step, failed, reason, hint=Remedy.run(Command.INSPECT, order_id, advice="for its condition"))
 
 
-def _not_applied(step: Step, exc: SourceError) -> Outcome:
+def not_applied(step: Step, exc: SourceError) -> Outcome:
     """The outcome of a step whose transition could not be applied, or not be confirmed."""
     hint = exc.hint
     if isinstance(exc, Unconfirmed):

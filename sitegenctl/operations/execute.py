@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind, Plan, left_alone
 from sitegenctl.domain.ports import Actor, Sources
 from sitegenctl.errors import SourceError, Unconfirmed
-from sitegenctl.operations.batch import Batch, ExecutionContext, outcome_of
+from sitegenctl.operations.batch import Batch, ExecutionContext, not_applied, outcome_of
 from sitegenctl.operations.observe import QueueCache
 from sitegenctl.operations.planners import PlanBatch
 
@@ -33,6 +33,16 @@ def preview(plan: Plan) -> OperationResult:
         outcome_of(step, kind, f"would be {step.description}", after=step.after or step.before) for step in plan.steps
     ]
     return _result(plan, outcomes, dry_run=True)
+
+
+async def predict(sources: Sources, plan: Plan) -> OperationResult:
+    """The result that executing the plan would have now: failures, if the broker refuses to publish."""
+    if any(step.publish is not None or step.requeue is not None for step in plan.steps):
+        try:
+            await sources.queue.require_writable()
+        except SourceError as exc:
+            return _result(plan, [not_applied(step, exc) for step in plan.steps], dry_run=True)
+    return preview(plan)
 
 
 async def execute_plan(
@@ -163,13 +173,15 @@ async def execute_batches(
         batch = following
 
 
-async def preview_batches(batches: AsyncIterator[PlanBatch], *, limit: int | None = None) -> OperationResult:
-    """The result that executing these batches would have."""
+async def predict_batches(
+    sources: Sources, batches: AsyncIterator[PlanBatch], *, limit: int | None = None
+) -> OperationResult:
+    """The result that executing these batches would have now."""
     results = []
     async for batch in batches:
         plan = batch.plan.limited(limit)
         limit = None if limit is None else limit - len(plan.steps)
-        results.append(preview(plan))
+        results.append(await predict(sources, plan))
     return _joined(results)
 
 

@@ -18,7 +18,7 @@ from sitegenctl.domain.plans.repair import RepairOptions
 from sitegenctl.domain.ports import ReportMemory, Sources
 from sitegenctl.errors import SourceError
 from sitegenctl.operations import failpoints as failpoints
-from sitegenctl.operations.execute import execute_plan, preview
+from sitegenctl.operations.execute import execute_plan, predict
 from sitegenctl.operations.failpoints import Failpoint
 from sitegenctl.operations.observe import observe_open
 from sitegenctl.operations.planners import (
@@ -148,7 +148,7 @@ class _Run:
         plan = plan.without(self.planned).limited(options.max_actions)
         if options.dry_run:
             self.planned |= {each.order_id for each in plan.steps}
-            return StepReport(step=step, result=preview(plan))
+            return StepReport(step=step, result=await predict(self.sources, plan))
         return StepReport(step=step, result=await execute_plan(self.sources, plan))
 
     def _planner(self, step: MaintenanceStep) -> Planner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -75,6 +76,22 @@ def test_cause_of_refused_writes_is_named(
     assert cause in refusal.message
     assert hint in (refusal.hint or "")
     assert b"site_generation" not in b" ".join(keys)
+
+
+@pytest.mark.parametrize("command", ["repair", "enqueue 42", "reset 42", "maintain"])
+def test_dry_run_predicts_that_redis_refuses(system: World, tmp_path: Path, command: str) -> None:
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    system.order(42, "GENERATING")
+    with server("--port", str(port), "--dir", str(tmp_path), "--save", "", url=url), Redis.from_url(url) as client:
+        _too_few_replicas(client, tmp_path)
+        arguments = (*command.split(), "-o", "json", *([] if command == "maintain" else ["--yes"]))
+        runs = [system.run(*arguments, *dry_run, REDIS_URL=url) for dry_run in (["--dry-run"], [])]
+    dry, real = (json.loads(run.stdout) for run in runs)
+    assert "too few replicas" in json.dumps(dry["errors"])
+    assert dry["errors"] == real["errors"]
+    assert runs[0].returncode == runs[1].returncode != 0
+    assert (system.status(), system.steps()) == ("GENERATING", [])
 
 
 @_REFUSALS

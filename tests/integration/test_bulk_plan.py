@@ -15,7 +15,7 @@ from sitegenctl.domain.plans.plan import OperationResult, Step
 from sitegenctl.domain.ports import Actor, TransitionResult
 from sitegenctl.errors import SourceError
 from sitegenctl.operations import execute as applying, observe as belief, planners as planning
-from sitegenctl.operations.execute import execute_batches, preview_batches
+from sitegenctl.operations.execute import execute_batches, predict_batches
 from sitegenctl.operations.planners import EnqueuePlanner, Selection
 from sitegenctl.session import Session
 from tests.support.world import World
@@ -145,7 +145,7 @@ def test_preview_covers_every_batch(world: World) -> None:
 
     async def work(session: Session) -> OperationResult:
         async with aclosing(EnqueuePlanner().batches(session, Selection(order_ids=range(1, 9)))) as parts:
-            return await preview_batches(parts, limit=5)
+            return await predict_batches(session, parts, limit=5)
 
     result = world.with_session(work)
     assert [each.reason for each in result.outcomes] == ["would be enqueued"] * 5
