@@ -14,7 +14,7 @@ from sitegenctl.errors import UsageProblem
 #: The largest number of orders in one call; more is a typing error.
 MAX_ORDERS = 1_000_000
 
-# Room for so many of the longest numbers.
+# Enough for MAX_ORDERS of the longest numbers.
 _MAX_TEXT = 32 << 20
 _CHUNK = 1 << 16
 
