@@ -67,7 +67,7 @@ async def is_kept_and_refuses(view: Live, banner: str) -> None:
     """The last data stays, is marked as old, and allows no action."""
     await view.until(lambda: banner in view.banner)
     assert "showing old data; retrying" in view.banner
-    assert view.listed == [2, 1]
+    assert view.listed == [1, 2]
     await view.sees("Padaria One", " old")
     await view.until(lambda: "✗" in view.lines[0])
     await view.press("R")
@@ -75,9 +75,9 @@ async def is_kept_and_refuses(view: Live, banner: str) -> None:
     assert view.dialog is None
     # Everything else works.
     await view.press("j")
-    assert view.table.key == 1
+    assert view.table.key == 2
     await view.press("2", "3", "4", "1")
-    assert view.listed == [2, 1]
+    assert view.listed == [1, 2]
 
 
 async def recovers(view: Live, world: World) -> None:
@@ -96,7 +96,7 @@ async def recovers(view: Live, world: World) -> None:
 async def test_redis_outage(world: World, own_redis: Path) -> None:
     await asyncio.to_thread(some_orders, world)
     async with live(world) as view:
-        await view.until(lambda: view.listed == [2, 1])
+        await view.until(lambda: view.listed == [1, 2])
         await asyncio.to_thread(PrivateRedis(own_redis).stop)
         await is_kept_and_refuses(view, "broker: Redis")
         assert "○ workers" in view.lines[0]  # they could not be asked
@@ -110,7 +110,7 @@ async def test_redis_outage(world: World, own_redis: Path) -> None:
 async def test_postgres_outage(world: World, own_postgres: Path) -> None:
     await asyncio.to_thread(some_orders, world)
     async with live(world) as view:
-        await view.until(lambda: view.listed == [2, 1])
+        await view.until(lambda: view.listed == [1, 2])
         await asyncio.to_thread(PrivatePostgres(own_postgres).stop)
         await is_kept_and_refuses(view, "database: ")
         # A filter typed meanwhile is applied at the latest when the database is back.
@@ -118,7 +118,7 @@ async def test_postgres_outage(world: World, own_postgres: Path) -> None:
         await asyncio.to_thread(PrivatePostgres(own_postgres, durable=False).start)
         await view.until(lambda: view.listed == [1], patience=30)
         await view.press("escape", "escape")
-        await view.until(lambda: view.listed == [2, 1])
+        await view.until(lambda: view.listed == [1, 2])
         await recovers(view, world)
 
 
@@ -128,7 +128,7 @@ async def test_starting_without_redis(world: World, own_redis: Path) -> None:
     async with live(world, waits=False) as view:
         await view.until(lambda: "broker: Redis" in view.banner)
         await asyncio.to_thread(PrivateRedis(own_redis, persistence=True).start)
-        await view.until(lambda: not view.banner and view.listed == [2, 1], patience=30)
+        await view.until(lambda: not view.banner and view.listed == [1, 2], patience=30)
 
 
 @pytest.mark.parametrize("server", ["redis", "postgres"])
@@ -140,12 +140,12 @@ async def test_hanging_server_blocks_neither_screen_nor_exit(
     await asyncio.to_thread(some_orders, world)
     pid = await asyncio.to_thread(pid_of, world, server)
     async with live(world) as view:
-        await view.until(lambda: view.listed == [2, 1])
+        await view.until(lambda: view.listed == [1, 2])
         async with hanging(pid):
             await asyncio.sleep(0.5)  # it is being waited for by now
             began = time.monotonic()
             await view.press("j")
-            assert view.table.key == 1
+            assert view.table.key == 2
             await view.press("2", "1", "slash", "x", "escape", "escape", "question_mark", "escape")
             keys = time.monotonic() - began
             began = time.monotonic()

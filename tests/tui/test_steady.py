@@ -24,18 +24,18 @@ async def test_cursor_marks_and_scroll_survive_changes(world: World, monkeypatch
         await view.until(lambda: view.detail is not None and view.detail.order_id == key)
 
         def change() -> None:
-            # Twenty more above, some below it gone, and two faults.
+            # Twenty more below, some above it gone, and two faults.
             world.sql(
                 "INSERT INTO site_orders (id, customer_name, customer_email, status, total_price, created_at,"
                 " updated_at) SELECT n, 'Customer ' || n, '', 'PAID', 1, timezone('utc', now()), timezone('utc', now())"
                 " FROM generate_series(201, 220) n"
             )
-            world.sql("DELETE FROM site_orders WHERE id < 20")
+            world.sql("DELETE FROM site_orders WHERE id BETWEEN 2 AND 20")
             world.sql("UPDATE site_orders SET status = 'GENERATING' WHERE id IN (100, 150)")
 
         await asyncio.to_thread(change)
         await view.until(lambda: len(view.listed) == 201)
-        await view.until(lambda: view.listed[:2] == [150, 100])
+        await view.until(lambda: view.listed[:2] == [100, 150])
         assert view.table.key == key
         assert view.marked == marked
         assert view.listed.index(int(str(key))) - round(view.table.scroll_offset.y) == place
@@ -79,16 +79,16 @@ async def test_scrolling_loads_more_orders(world: World) -> None:
         await view.sees("500 of 1,700 orders")
         await view.press("end")
         await view.until(lambda: len(view.listed) == 1000)
-        assert view.table.key == 1201  # the cursor is where it was
+        assert view.table.key == 500  # the cursor is where it was
         await view.press("end")
         await view.until(lambda: len(view.listed) == 1500)
         await view.press("end")
         await view.until(lambda: len(view.listed) == 1700)
         await view.press("end")
-        await view.sees("1,700 orders", "Customer 1 ")
-        assert (view.table.key, view.listed) == (1, list(range(1700, 0, -1)))
+        await view.sees("1,700 orders", "Customer 1700")
+        assert (view.table.key, view.listed) == (1700, list(range(1, 1701)))
         # Another order starts with the first page.
-        await view.press("greater_than_sign")
+        await view.press("home", "greater_than_sign")
         await view.until(lambda: len(view.listed) == 500)
         await view.type("customer 1699")
         await view.until(lambda: view.listed == [1699])
