@@ -52,7 +52,7 @@ class DurationError(ValueError):
 def parse_duration(text: str | float) -> timedelta:
     """Parse ``500ms``, ``90s``, ``1.5h`` or ``7d``. Raises ``DurationError``, also for a number without a unit."""
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|)\s*", str(text))
-    shown = repr(str(text)[:_SHOWN])
+    shown = repr(text[:_SHOWN]) if isinstance(text, str) else repr(text)
     if match is None:
         raise DurationError(f"{shown} is not a duration such as 90s, 2m or 1h")
     if not match[2]:
