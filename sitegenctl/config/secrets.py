@@ -16,7 +16,9 @@ import select
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 from urllib.parse import quote, unquote
 
 from sitegenctl.errors import UsageProblem
@@ -34,6 +36,19 @@ _BREAKS = re.compile(r"[/?#@]")
 _PARTS = re.compile(r"(?P<scheme>[\w+.-]+://)(?:(?P<user>[^@/?#]*)@)?(?P<rest>.*)", re.DOTALL)
 
 
+P = ParamSpec("P")
+
+
+def _of_each_sentinel(change: Callable[Concatenate[str, P], str]) -> Callable[Concatenate[str, P], str]:
+    """Let a function of one URL also take the URLs of several sentinels."""
+
+    @functools.wraps(change)
+    def changed(url: str, /, *args: P.args, **kwargs: P.kwargs) -> str:
+        return ";".join(change(each, *args, **kwargs) for each in _BETWEEN_SENTINELS.split(url))
+
+    return changed
+
+
 def has_password(url: str) -> bool:
     """Whether the URL contains a password."""
     if re.search(r"[?&]password=[^&]", url):
@@ -42,11 +57,9 @@ def has_password(url: str) -> bool:
     return bool(login.partition(":")[2])
 
 
+@_of_each_sentinel
 def with_password(url: str, password: str) -> str:
     """Add the password to the URL, or to each of several sentinel URLs, unless it has one."""
-    several = _BETWEEN_SENTINELS.split(url)
-    if len(several) > 1:
-        return ";".join(with_password(part, password) for part in several)
     match = _PARTS.fullmatch(url)
     if match is None or has_password(url):
         return url
@@ -54,22 +67,18 @@ def with_password(url: str, password: str) -> str:
     return f"{match['scheme']}{user}:{quote(password, safe='')}@{match['rest']}"
 
 
+@_of_each_sentinel
 def without_password(url: str) -> str:
     """The URL, or each of several sentinel URLs, without its password."""
-    several = _BETWEEN_SENTINELS.split(url)
-    if len(several) > 1:
-        return ";".join(map(without_password, several))
     scheme, separator, rest = url.partition("://")
     login, at, address = rest.rpartition("@")
     address = re.sub(r"(?<=[?&])password=[^&]*(&|$)", "", address).rstrip("?&")
     return f"{scheme}{separator}{login.partition(':')[0]}{at}{address}"
 
 
+@_of_each_sentinel
 def mask_url(url: str) -> str:
     """The URL with its passwords replaced by ``***``; a text that is not a URL is masked completely."""
-    several = _BETWEEN_SENTINELS.split(url)
-    if len(several) > 1:
-        return ";".join(map(mask_url, several))
     scheme, separator, rest = url.partition("://")
     if not separator or not re.fullmatch(r"[\w+.-]+", scheme):
         return "***"

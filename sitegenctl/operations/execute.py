@@ -1,4 +1,4 @@
-"""Execute a plan so that no order is lost and none is generated twice, whatever dies half-way."""
+"""Execute a plan so that no order is lost or generated twice, even if a process or server stops in between."""
 
 from __future__ import annotations
 
