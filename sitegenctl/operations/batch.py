@@ -328,7 +328,7 @@ def _outcome(
     if order_id in rollback.journal_ids:
         again = f"; {step.before} again" if step.after not in (None, step.before) else ""
         return outcome_of(step, failed, f"{failure.reason}{again}", hint=failure.hint, after=step.before)
-    reason = f"{failure.reason}; but {rollback.changed.get(order_id, 'it changed meanwhile')}"
+    reason = f"{failure.reason}; but {rollback.changed.get(order_id, 'it has changed since')}"
     return outcome_of(step, failed, reason, hint=Remedy.run(Command.INSPECT, order_id, advice="for its condition"))
 
 

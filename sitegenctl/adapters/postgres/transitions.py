@@ -263,7 +263,7 @@ def _difference(current: tuple[str | None, int | None] | None, status: str | Non
     if current is None:
         return "the order no longer exists"
     if current[0] != status:
-        return f"it changed meanwhile: {status} became {current[0]}"
+        return f"it has changed since it was read: {status} became {current[0]}"
     if log_id is not None and current[1] != log_id:
-        return "it changed meanwhile: its log has new rows"
+        return "it has changed since it was read: its log has new rows"
     return None
