@@ -12,35 +12,38 @@ from typing import Annotated, Any
 import typer
 
 from sitegenctl import __version__
+from sitegenctl.cli.help import HelpCommand, HelpGroup, help_width, meant, meant_error
 from sitegenctl.cli.options import adapt
 from sitegenctl.cli.terminal import forget_exported_size, print_interrupted
 from sitegenctl.errors import OutputLost, UsageProblem
+from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import write_failure
 from sitegenctl.streams import deciding
 
-_INSPECT, _CHANGE, _SET_UP = "Inspect", "Change orders", "Run and set up"
+_LOOK, _FIX, _AUTOMATE, _SET_UP = "Look", "Fix", "Automate", "Set up"
 
-#: Every command, in the order of the help: its module, which has a function or group of its name, and its panel.
+#: Every command, in the order of the help: its module, which has a function or group of its name, and its group.
 COMMANDS = {
-    "live": ("live", _INSPECT),
-    "inspect": ("inspect", _INSPECT),
-    "logs": ("logs", _INSPECT),
-    "events": ("events", _INSPECT),
-    "stats": ("stats", _INSPECT),
-    "doctor": ("doctor", _INSPECT),
-    "metrics": ("metrics", _INSPECT),
-    "enqueue": ("enqueue", _CHANGE),
-    "repair": ("repair", _CHANGE),
-    "retry-failed": ("retry", _CHANGE),
-    "start-stuck": ("retry", _CHANGE),
-    "reset": ("reset", _CHANGE),
-    "reset-empty": ("reset", _CHANGE),
-    "cancel": ("cancel", _CHANGE),
-    "maintain": ("maintain", _CHANGE),
-    "queue": ("queue", _CHANGE),
-    "worker": ("worker", _SET_UP),
-    "demo": ("demo", _SET_UP),
+    "status": ("inspect", _LOOK),
+    "inspect": ("inspect", _LOOK),
+    "logs": ("logs", _LOOK),
+    "events": ("events", _LOOK),
+    "stats": ("stats", _LOOK),
+    "live": ("live", _LOOK),
+    "enqueue": ("enqueue", _FIX),
+    "start-stuck": ("retry", _FIX),
+    "retry-failed": ("retry", _FIX),
+    "reset": ("reset", _FIX),
+    "reset-empty": ("reset", _FIX),
+    "cancel": ("cancel", _FIX),
+    "repair": ("repair", _FIX),
+    "queue": ("queue", _FIX),
+    "maintain": ("maintain", _AUTOMATE),
+    "metrics": ("metrics", _AUTOMATE),
+    "doctor": ("doctor", _AUTOMATE),
     "config": ("config", _SET_UP),
+    "demo": ("demo", _SET_UP),
+    "worker": ("worker", _SET_UP),
     "completion": ("completion", _SET_UP),
 }
 
@@ -48,6 +51,18 @@ COMMANDS = {
 _TyperUsageError: Any = typer.BadParameter.__base__
 
 _OPTIONS_WITH_VALUE = {"--context", "--env-file", "--output", "-o", "--timeout"}
+
+
+class _Root(HelpGroup):
+    """Has its commands in the order of ``COMMANDS``, and answers a near miss with the right command."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for name in COMMANDS if name in self.commands]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands and (remedy := meant(args)) is not None:
+            raise meant_error(f"no such command '{args[0]}'", remedy, ctx)
+        return super().resolve_command(ctx, args)
 
 
 def make_app(words: Sequence[str] = ()) -> typer.Typer:
@@ -58,7 +73,9 @@ def make_app(words: Sequence[str] = ()) -> typer.Typer:
     app = typer.Typer(
         name="sitegenctl",
         help="Find stuck orders and fix them safely.",
-        context_settings={"help_option_names": ["-h", "--help"]},
+        cls=_Root,
+        context_settings={"help_option_names": ["-h", "--help"], "terminal_width": help_width()},
+        rich_markup_mode=None,
         pretty_exceptions_enable=False,
         # `completion` prints the script; Typer's options would only lengthen the help.
         add_completion=False,
@@ -76,7 +93,7 @@ def make_app(words: Sequence[str] = ()) -> typer.Typer:
         if isinstance(added, typer.Typer):
             app.add_typer(added, name=name, rich_help_panel=panel)
         else:
-            app.command(name, rich_help_panel=panel)(adapt(added))
+            app.command(name, rich_help_panel=panel, cls=HelpCommand)(adapt(added))
     app.callback(invoke_without_command=True)(adapt(_root))
     return app
 
@@ -115,7 +132,7 @@ def run(arguments: Sequence[str]) -> int:
             print_interrupted()
             return 130
         except UsageProblem as exc:
-            return write_failure(exc, None, "", as_json=as_json)
+            return write_failure(exc, hint_text(exc.hint), "", as_json=as_json)
         except _TyperUsageError as exc:
             if type(exc).__name__ == "NoArgsIsHelpError":
                 print(exc.ctx.get_help())

@@ -23,6 +23,7 @@ import typer
 from typer.main import get_click_type
 
 from sitegenctl.cli import complete, signals
+from sitegenctl.cli.help import GLOBAL_OPTIONS, HelpCommand, HelpGroup
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.errors import Declined, OutputLost, Refused, SitegenError, UsageProblem
@@ -67,7 +68,7 @@ def number(*names: str, help: str, **more: Any) -> Any:
     return made
 
 
-_PANEL = {"rich_help_panel": "Global options"}
+_PANEL = {"rich_help_panel": GLOBAL_OPTIONS}
 
 _GLOBALS: dict[str, Any] = {
     "context": Annotated[
@@ -80,7 +81,10 @@ _GLOBALS: dict[str, Any] = {
             "--env-file", metavar="FILE", help="Use the settings in this .env.", autocompletion=complete.files, **_PANEL
         ),
     ],
-    "output": Annotated[Output | None, option("--output", "-o", help="Output format.", **_PANEL)],
+    "output": Annotated[
+        Output | None,
+        option("--output", "-o", metavar="FORMAT", help="table (default), json, ndjson or csv.", **_PANEL),
+    ],
     "bom": Annotated[bool | None, option("--bom", help="Start CSV with a byte order mark (Excel).", **_PANEL)],
     "yes": Annotated[bool | None, option("--yes", "-y", help="Do not ask for confirmation.", **_PANEL)],
     "read_only": Annotated[bool | None, option("--read-only", help="Refuse every change.", **_PANEL)],
@@ -207,12 +211,14 @@ class Invocation:
     agreed: bool
     is_recurring: bool = False
     _warned: set[str] = field(default_factory=set)
+    _settings: Settings | None = None
 
     def hint_text(self, hint: Hint | None) -> str | None:
         """A hint as one line. A command in it has the same ``--context`` or ``--env-file`` as this one."""
         from sitegenctl.config.settings import Settings
 
-        return hint_text(hint, Settings(context=self.options["context"], env_file=self.options["env_file"]).selector)
+        settings = self._settings or Settings(context=self.options["context"], env_file=self.options["env_file"])
+        return hint_text(hint, settings.selector)
 
     def require_writable(self) -> None:
         """Raise ``Refused`` if ``--read-only`` is given."""
@@ -238,6 +244,7 @@ class Invocation:
         from sitegenctl.config.settings import load_settings
 
         settings = load_settings({**{name: self.options[name] for name in _SETTINGS}, **flags})
+        self._settings = settings
         warnings = tuple(each for each in settings.warnings if each not in self._warned)
         self._warned.update(warnings)
         if self.is_recurring and not sys.stderr.isatty():
@@ -361,8 +368,8 @@ def invoke(
 
 def group(help: str, commands: Mapping[str, Callable[..., Any]]) -> typer.Typer:
     """A group of commands that has no action of its own."""
-    made = typer.Typer(help=help, no_args_is_help=True)
+    made = typer.Typer(help=help, no_args_is_help=True, cls=HelpGroup)
     made.callback()(adapt(lambda: None))
     for name, function in commands.items():
-        made.command(name)(adapt(function))
+        made.command(name, cls=HelpCommand)(adapt(function))
     return made

@@ -235,6 +235,7 @@ class Settings:
     origins: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    is_default_context: bool = False  # a command without --context would act on the same system
 
     @property
     def is_production(self) -> bool:
@@ -245,7 +246,9 @@ class Settings:
 
     @property
     def selector(self) -> str | None:
-        """The option that selects this system: without it, a copied command would act on another one."""
+        """The option without which a copied command would act on another system; None if there is no need."""
+        if self.is_default_context:
+            return None
         if self.context is not None:
             return f"--context {shlex.quote(self.context)}"
         return f"--env-file {shlex.quote(str(self.env_file))}" if self.env_file is not None else None
@@ -297,7 +300,8 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
     file = read_toml(path)
     if flags.get("context") and env_file:
         raise UsageProblem("--context and --env-file are mutually exclusive")
-    context = flags.get("context") or environ.get("SITEGENCTL_CONTEXT") or file.get("context")
+    default = environ.get("SITEGENCTL_CONTEXT") or file.get("context")
+    context = flags.get("context") or default
     if env_file:
         # The file means its own system: a context must not fill in the database of another one.
         context = None
@@ -350,6 +354,10 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
     ]
     return Settings(
         context=context,
+        # A variable beats the default context, but not --context.
+        is_default_context=context is not None
+        and context == default == file.get("context")
+        and not (flags.get("context") and any(context_values.keys() & source.keys() for source in environment)),
         env_file=env_file,
         origins=origins,
         variables=variables,

@@ -66,7 +66,7 @@ def test_scripts_match_make_completions(shell: str) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("sitegenctl re", ["repair", "retry-failed", "reset", "reset-empty"]),
+        ("sitegenctl re", ["retry-failed", "reset", "reset-empty", "repair"]),
         ("sitegenctl --context shop -v queue pu", ["purge"]),
         ("sitegenctl inspect ", ["orders", "queue", "workers", "task"]),
         ("sitegenctl enqueue --dr", ["--dry-run"]),

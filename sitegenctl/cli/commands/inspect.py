@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from sitegenctl.cli import complete
+from sitegenctl.cli.help import MEANT, HelpCommand, HelpGroup, meant, meant_error
 from sitegenctl.cli.options import (
     MAX_ROWS,
     Conditions,
@@ -41,11 +41,13 @@ DEFAULT_LAST = 10
 _ORDER = "ORDER"
 
 
-class _OrderOrCommand(TyperGroup):
+class _OrderOrCommand(HelpGroup):
     """Runs ``inspect 42`` as ``inspect ORDER 42``: a word that is not a command is an order."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.commands:
+            if args[0] in MEANT and (remedy := meant(["show", *args])) is not None:
+                raise meant_error(f"no such command 'inspect {args[0]}'", remedy, ctx)
             args = [_ORDER, *args]
         return super().resolve_command(ctx, args)
 
@@ -54,6 +56,11 @@ class _OrderOrCommand(TyperGroup):
         if incomplete.isdigit():
             suggested += self.commands[_ORDER].params[0].shell_complete(ctx, incomplete)
         return suggested
+
+
+def status(call: Invocation, watch: WatchInterval = None) -> int:
+    """Show what is wrong, the queue and the workers."""
+    return overview(call, watch)
 
 
 def _overview(ctx: typer.Context, watch: WatchInterval = None) -> None:
@@ -262,10 +269,14 @@ def task(
     return show(call, read)
 
 
-inspect = typer.Typer(help="Show the overview, or an order, list, queue or task.", cls=_OrderOrCommand)
+inspect = typer.Typer(
+    help="Show the overview, or an order, list, queue or task.",
+    cls=_OrderOrCommand,
+    subcommand_metavar="[ORDER | COMMAND] [ARGS]...",
+)
 inspect.callback(invoke_without_command=True)(adapt(_overview))
-inspect.command(_ORDER)(adapt(order))
-inspect.command("orders")(adapt(orders))
-inspect.command("queue")(adapt(queue))
-inspect.command("workers")(adapt(workers))
-inspect.command("task")(adapt(task))
+inspect.command(_ORDER, cls=HelpCommand)(adapt(order))
+inspect.command("orders", cls=HelpCommand)(adapt(orders))
+inspect.command("queue", cls=HelpCommand)(adapt(queue))
+inspect.command("workers", cls=HelpCommand)(adapt(workers))
+inspect.command("task", cls=HelpCommand)(adapt(task))
