@@ -13,7 +13,7 @@ export UV_COMPILE_BYTECODE := 1
 SPREAD := -n 6 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format test-lowest test-rq wheel-test bench screenshots completions schema clean
+.PHONY: help demo docs test lint format test-lowest test-rq wheel-test bench screenshots recording completions schema clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,8 +81,14 @@ format: $(VENV)/.installed ## Format every file.
 bench: $(VENV)/.installed ## Measure speed as ratios.
 	@unset PYTHONDONTWRITEBYTECODE; for each in benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python -m "benchmarks.$$(basename $$each .py)" || exit 1; done
 
+docs: $(VENV)/.installed ## Build the documentation as a site in build/site; dead links are errors.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 screenshots: $(VENV)/.installed ## Write the README's pictures from the demo.
 	$(BIN)/python docs/screenshots.py
+
+recording: $(VENV)/.installed ## Write the README's recording from the demo.
+	$(UV) run --quiet --with termtosvg --with 'setuptools<80' --with-editable '.[demo]' python docs/recording.py
 
 completions: $(VENV)/.installed ## Write the completion scripts.
 	@mkdir -p completions

@@ -182,8 +182,8 @@ class Secret(str):
 
 # `_setting` returns a dataclass field.
 # ruff: noqa: RUF009
-def _setting(parse: Callable[[Any], Any], default: Any = None) -> Any:
-    return field(default=default, metadata={"parse": parse})
+def _setting(description: str, parse: Callable[[Any], Any], default: Any = None) -> Any:
+    return field(default=default, metadata={"parse": parse, "description": description})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,41 +194,59 @@ class Settings:
     from one. ``warnings`` are about files with passwords that other users can read.
     """
 
-    database_url: str | None = _setting(_parse_url)
-    redis_url: str | None = _setting(_parse_url)
-    sites_dir: Path | None = _setting(_parse_path)
-    production: bool | None = _setting(_parse_bool)
-    backend: str = _setting(_parse_backend, "celery")
-    queue: str = _setting(_parse_text, "site_generation")
-    task: str = _setting(_parse_text, BACKENDS["celery"].task)
-    grace: timedelta = _setting(parse_duration, timedelta(minutes=2))
-    timeout: timedelta = _setting(_parse_timeout, timedelta(seconds=5))
-    read_only: bool = _setting(_parse_bool, False)
-    site_url_base: str = _setting(_parse_text, "https://sites.example.com")
-    generator: str = _setting(_parse_text, "builtin")
-    pace: timedelta = _setting(parse_duration, timedelta(0))
-    hard_time_limit: timedelta = _setting(parse_duration, DEFAULT_HARD_LIMIT)
-    reconnect_time: timedelta = _setting(parse_duration, DEFAULT_RECONNECT)
-    retry_base: timedelta = _setting(parse_duration, timedelta(seconds=60))
-    concurrency: int = _setting(_parse_concurrency, 2)
+    database_url: str | None = _setting("PostgreSQL with the orders, as a libpq or SQLAlchemy URL", _parse_url)
+    redis_url: str | None = _setting("the broker; also `rediss`, `unix`, `sentinel` and `valkey` URLs", _parse_url)
+    sites_dir: Path | None = _setting("directory of the generated sites", _parse_path)
+    production: bool | None = _setting(
+        "show the context as production; default: its name begins with `prod`", _parse_bool
+    )
+    backend: str = _setting("`celery` or `rq`", _parse_backend, "celery")
+    queue: str = _setting("name of the queue", _parse_text, "site_generation")
+    task: str = _setting("name of the task; on RQ, of the function", _parse_text, BACKENDS["celery"].task)
+    grace: timedelta = _setting("how long after a change an order is left alone", parse_duration, timedelta(minutes=2))
+    timeout: timedelta = _setting("time limit of each source, from 10ms to 1h", _parse_timeout, timedelta(seconds=5))
+    read_only: bool = _setting("refuse every change", _parse_bool, False)
+    site_url_base: str = _setting("reference worker: address of the sites", _parse_text, "https://sites.example.com")
+    generator: str = _setting(
+        "reference worker: generator, as `module:callable` or the name of an entry point", _parse_text, "builtin"
+    )
+    pace: timedelta = _setting("reference worker: pause after each step", parse_duration, timedelta(0))
+    hard_time_limit: timedelta = _setting(
+        "when a run counts as over, if neither its message nor a worker has a limit", parse_duration, DEFAULT_HARD_LIMIT
+    )
+    reconnect_time: timedelta = _setting(
+        "how long after a start of Redis workers may take to connect again", parse_duration, DEFAULT_RECONNECT
+    )
+    retry_base: timedelta = _setting(
+        "reference worker: delay before the first retry", parse_duration, timedelta(seconds=60)
+    )
+    concurrency: int = _setting("reference worker: number of processes", _parse_concurrency, 2)
     # Kombu's transport options with kombu's defaults.
-    global_keyprefix: str = _setting(_parse_text, "")
-    sep: str = _setting(_parse_text, "\x06\x16")
-    priority_steps: tuple[int, ...] = _setting(_parse_steps, (0, 3, 6, 9))
-    unacked_key: str = _setting(_parse_text, "unacked")
-    unacked_index_key: str = _setting(_parse_text, "unacked_index")
-    visibility_timeout: timedelta = _setting(parse_duration, timedelta(hours=1))
-    fanout_prefix: str = _setting(_parse_fanout_prefix, "/{db}.")
-    sentinel_master: str | None = _setting(str)
-    sentinel_password: Secret | None = _setting(Secret)
+    global_keyprefix: str = _setting(
+        "Celery: prefix of every key, as in the broker's transport options", _parse_text, ""
+    )
+    sep: str = _setting("Celery: separator between the name of a queue and a priority", _parse_text, "\x06\x16")
+    priority_steps: tuple[int, ...] = _setting(
+        "Celery: priorities that have a list of their own", _parse_steps, (0, 3, 6, 9)
+    )
+    unacked_key: str = _setting("Celery: key of the delivered messages", _parse_text, "unacked")
+    unacked_index_key: str = _setting(
+        "Celery: key of the times at which they were delivered", _parse_text, "unacked_index"
+    )
+    visibility_timeout: timedelta = _setting(
+        "Celery: when Redis delivers a message again that was not acknowledged", parse_duration, timedelta(hours=1)
+    )
+    fanout_prefix: str = _setting("Celery: prefix of the channels of remote control", _parse_fanout_prefix, "/{db}.")
+    sentinel_master: str | None = _setting("name of the master that the sentinels know", str)
+    sentinel_password: Secret | None = _setting("password of the sentinels", Secret)
     # RQ's options with RQ's defaults.
-    rq_key_prefix: str = _setting(_parse_key_prefix, "rq")
-    rq_serializer: str = _setting(_parse_text, "pickle")
+    rq_key_prefix: str = _setting("RQ: prefix of every key", _parse_key_prefix, "rq")
+    rq_serializer: str = _setting("RQ: `pickle` or `json`", _parse_text, "pickle")
     # Sources of passwords that the URLs lack.
-    database_password_command: tuple[str, ...] | None = _setting(_parse_command)
-    database_password_file: Path | None = _setting(_parse_path)
-    redis_password_command: tuple[str, ...] | None = _setting(_parse_command)
-    redis_password_file: Path | None = _setting(_parse_path)
+    database_password_command: tuple[str, ...] | None = _setting("command that prints the password", _parse_command)
+    database_password_file: Path | None = _setting("file whose first line is the password", _parse_path)
+    redis_password_command: tuple[str, ...] | None = _setting("command that prints the password", _parse_command)
+    redis_password_file: Path | None = _setting("file whose first line is the password", _parse_path)
 
     context: str | None = None
     env_file: Path | None = None

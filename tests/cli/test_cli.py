@@ -488,20 +488,6 @@ def test_only_the_module_of_the_command_is_imported(world: World) -> None:
     assert (process.returncode, process.stderr.splitlines()[0]) == (2, "error: no such command 'nonsense'")
 
 
-def test_every_command_is_in_the_readme() -> None:
-    from sitegenctl.cli.app import make_app
-
-    app = make_app()
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    commands = [command.name for command in app.registered_commands]
-    groups = [group.name for group in app.registered_groups]
-    assert {"enqueue", "logs", "doctor"} <= set(commands)
-    assert {"inspect", "demo", "config"} <= set(groups)
-    headings = [line for line in readme.splitlines() if line.startswith("### `")]
-    for name in [*commands, *groups]:
-        assert any(line.startswith((f"### `{name}`", f"### `{name} ")) for line in headings), name
-
-
 def test_a_terminal_wraps_results_but_not_commands(world: World) -> None:
     world.order(41, "DELIVERED")
     shown = on_terminal("enqueue", "41", columns=50)

@@ -1,9 +1,10 @@
-"""``--help``, the README and the runbooks agree."""
+"""The program and its documents agree, and the site is built from them without a warning."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 from typer.main import get_command
 
 from sitegenctl.cli.app import make_app
+from sitegenctl.config.settings import Settings
+from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.health.registry import CHECKS
+from tests.support import processes
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
 
 
 def everything(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -94,32 +97,29 @@ def _command_of(line: str) -> Any:
     return at
 
 
-def test_the_readme_has_every_option() -> None:
-    """Each is in the section of its command, or where it says what holds for all of a kind."""
-    sections = re.split(r"^##+ ", README, flags=re.MULTILINE)
-    shared = "".join(text for text in sections if text.startswith(("Everywhere", "Changing orders")))
-    missing = []
-    for path, command in COMMANDS.items():
-        if not path:
-            continue
-        (own,) = [text for text in sections if re.match(rf"`{path[0]}[` ]", text)]
-        for option in options(command):
-            pattern = "|".join(map(re.escape, names(option)))
-            if not re.search(rf"(?<![\w-])({pattern})(?![\w-])", own + shared):
-                missing.append(f"{' '.join(path)} {option.opts[0]}")
-    assert missing == []
+def test_readme_is_short_and_its_links_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-# --- doctor's checks -------------------------------------------------------------------------------------------------
-
-
-def test_doctor_document_lists_every_check() -> None:
-    rows = [
-        f"| {check.name} | {'yes' if check.quick else ''} | {', '.join(check.backends or ())} | {check.description} |"
-        for check in CHECKS
-    ]
-    document = (ROOT / "docs" / "doctor.md").read_text().splitlines()
-    assert [line for line in document if line.startswith("| ")][1:] == rows
+def test_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """Strictly: a dead link, a missing anchor and a page outside the navigation are errors."""
+    process = processes.run("-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path), cwd=ROOT)
+    assert process.returncode == 0, process.stderr
+    commands = (tmp_path / "reference" / "commands" / "index.html").read_text()
+    assert [path for path in COMMANDS if f"sitegenctl {' '.join(path)}".strip() not in commands] == []
+    configuration = (tmp_path / "reference" / "configuration" / "index.html").read_text()
+    assert all(f"<code>{each.name}</code>" in configuration for each in fields(Settings) if "parse" in each.metadata)
+    concepts = (tmp_path / "concepts" / "index.html").read_text()
+    assert all(f"<code>{condition}</code>" in concepts for condition in Condition)
+    checks = (tmp_path / "reference" / "doctor" / "index.html").read_text()
+    assert all(f"<td>{check.name}</td>" in checks for check in CHECKS)
+    assert all(
+        "&lt;!-- " not in page.read_text() and "<!-- " not in page.read_text() for page in tmp_path.rglob("*.html")
+    )
 
 
 # --- the runbook in both languages ------------------------------------------------------------------------------------

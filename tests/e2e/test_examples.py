@@ -1,4 +1,4 @@
-"""The README's examples, run from top to bottom on one demo stack: each is a command that works, and says what it says.
+"""The documents' examples, run in this order on one demo stack: each is a command that works, and prints what is shown.
 
 Numbers, times and ids are other ones each time; everything else has to be there.
 """
@@ -20,7 +20,13 @@ from sitegenctl.demo.stack import Stack
 from tests.support import processes
 from tests.support.world import eventually
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+
+DOCUMENTS = (
+    "README.md",
+    *(f"docs/commands/{name}.md" for name in ("fix", "look", "automate", "set-up")),
+    "docs/reference/configuration.md",
+)
 
 #: Examples that can't be run here, and why. Their own tests run them.
 UNRUN = {
@@ -55,7 +61,8 @@ class Example:
 
 def _examples() -> list[Example]:
     found = []
-    for block in re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
+    text = "\n".join((ROOT / document).read_text() for document in DOCUMENTS)
+    for block in re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, *shown = part.splitlines()
             found.append(Example(command, tuple(line for line in shown if line.strip() not in ("", "…"))))

@@ -42,12 +42,16 @@ def start_fresh(*arguments: str | Path, python: str = sys.executable, **options:
 
 
 def run(
-    *arguments: str | Path, given: str | None = None, env: Mapping[str, str] | None = None, timeout: float = 60
+    *arguments: str | Path,
+    given: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float = 60,
 ) -> subprocess.CompletedProcess[str]:
     """Run until the end, with ``given`` as standard input, or else that of the tests."""
     pipe = subprocess.PIPE
     stdin = None if given is None else pipe
-    with start(*arguments, stdin=stdin, stdout=pipe, stderr=pipe, text=True, env=env) as process:
+    with start(*arguments, stdin=stdin, stdout=pipe, stderr=pipe, text=True, env=env, cwd=cwd) as process:
         try:
             stdout, stderr = process.communicate(given, timeout=timeout)
         except BaseException:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
@@ -33,7 +32,6 @@ def verdict(the_order: Order | None, *tasks: LiveTask, files: int | None = 0, **
 
 
 UNTIL = NOW + timedelta(minutes=3)
-README = (Path(__file__).parents[2] / "README.md").read_text()
 GENERATING, BUILDING = OrderStatus.GENERATING, OrderStatus.BUILDING
 ENDED = (OrderStatus.CANCELLED, OrderStatus.REVIEW, OrderStatus.DELIVERED)
 CUT_SHORT = ("OPERATOR_ENQUEUE", "START", "PHASE_1_START")
@@ -346,12 +344,6 @@ def test_unknown_needs_a_null_status_or_uncounted_files(evidence: Order, files: 
 )
 def test_ages_have_at_most_two_units(seconds: float, text: str) -> None:
     assert describe_age(timedelta(seconds=seconds)) == text
-
-
-def test_readme_has_the_registry_as_a_table() -> None:
-    _, _, table = README.partition("| condition | what it means |\n|---|---|\n")
-    rows = table.partition("\n\n")[0].splitlines()
-    assert rows == [f"| `{condition}` | {condition.description} |" for condition in Condition]
 
 
 @pytest.mark.parametrize(
