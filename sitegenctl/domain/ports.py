@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """The user, host and command that act, as the journal records them."""
+    """The user, host and command that act, as the journal records them, and the operation that they execute."""
 
     user: str
     host: str
     command: str
+    operation: str | None = None
 
     def __str__(self) -> str:
         return f"{self.user}@{self.host}"
@@ -301,8 +302,8 @@ class SiteStore(Protocol):
     async def discard_leftovers(self, order_id: int) -> int:
         """Remove what killed writers left beside the site; returns how many there were."""
 
-    async def trash(self, order_ids: Collection[int]) -> TrashResult:
-        """Move these sites to the trash, each by one rename; a link is not touched."""
+    async def trash(self, order_ids: Collection[int], operation: str | None = None) -> TrashResult:
+        """Move these sites to the trash, each by one rename, under a name with the operation; a link is not touched."""
 
     async def untrash(self, moved: Mapping[int, str]) -> Mapping[int, str]:
         """Move sites back from the trash, not over anything; returns why one was not, by order."""

@@ -179,7 +179,9 @@ class Batch:
 
     async def _trash(self, steps: Sequence[Step]) -> None:
         try:
-            result = await self.context.sources.sites.trash([step.order_id for step in steps])
+            result = await self.context.sources.sites.trash(
+                [step.order_id for step in steps], self.context.actor.operation
+            )
         except SourceError as exc:
             self._fail(steps, exc.message, hint=exc.hint)
             return

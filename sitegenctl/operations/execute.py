@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from sitegenctl.domain.orders.operation import new_operation_id
 from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind, Plan, left_alone
 from sitegenctl.domain.ports import Actor, Sources
 from sitegenctl.errors import SourceError, Unconfirmed
@@ -62,9 +63,10 @@ async def execute_plan(
     reading of the queue; without it the queue is read.
     """
     remaining = {step.order_id for step in plan.steps}
+    actor = acting(actor or sources.actor, now())
     context = ExecutionContext(
         sources=sources,
-        actor=actor or sources.actor,
+        actor=actor,
         now=now,
         cache=cache or QueueCache(queue=sources.queue, order_ids=remaining),
         progress=progress,
@@ -109,13 +111,18 @@ async def execute_plan(
             outcomes += running.result()
         kind, reason = OutcomeKind.SKIPPED, "interrupted before its turn"
         outcomes += [outcome_of(step, kind, reason) for batch in waiting for step in batch.steps]
-        return _result(plan, outcomes, interrupted=True)
+        return _result(plan, outcomes, interrupted=True, operation=actor.operation)
     finally:
         # Batches are left only after an unexpected exception.
         for _, running in in_flight:
             running.cancel()
         await asyncio.gather(*(running for _, running in in_flight), return_exceptions=True)
-    return _result(plan, outcomes)
+    return _result(plan, outcomes, operation=actor.operation)
+
+
+def acting(actor: Actor, now: datetime) -> Actor:
+    """The same actor with the id of an operation that begins now, unless it has one."""
+    return actor if actor.operation is not None else replace(actor, operation=new_operation_id(now))
 
 
 async def execute_batches(
@@ -134,6 +141,7 @@ async def execute_batches(
     of orders planned and executed. When a source is lost on the way, the orders not planned yet have failed.
     """
     results: list[OperationResult] = []
+    actor = acting(sources.actor, datetime.now(UTC))
     batch, count = first, 0
     while True:
         planning = asyncio.ensure_future(anext(others, None))
@@ -146,7 +154,7 @@ async def execute_batches(
         is_interrupted = True
         kind, reason, hint = OutcomeKind.SKIPPED, "interrupted before it was planned", None
         try:
-            result = await execute_plan(sources, plan, cache=batch.cache, progress=advance)
+            result = await execute_plan(sources, plan, actor=actor, cache=batch.cache, progress=advance)
             outcomes: list[Outcome] = []
             room = None if keep_done is None else keep_done - sum(len(earlier.outcomes) for earlier in results)
             for outcome in result.outcomes:
@@ -192,6 +200,7 @@ def _joined(
         results[-1],
         outcomes=[*(outcome for result in results for outcome in result.outcomes), *unplanned],
         interrupted=interrupted,
+        operation=next((result.operation for result in results if result.operation is not None), None),
         beyond=sum(result.beyond for result in results),
         notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
         omitted=sum(result.omitted for result in results),
@@ -199,7 +208,12 @@ def _joined(
 
 
 def _result(
-    plan: Plan, outcomes: Sequence[Outcome], *, dry_run: bool = False, interrupted: bool = False
+    plan: Plan,
+    outcomes: Sequence[Outcome],
+    *,
+    dry_run: bool = False,
+    interrupted: bool = False,
+    operation: str | None = None,
 ) -> OperationResult:
     position = {order_id: index for index, order_id in enumerate(plan.order_ids)}
     return OperationResult(
@@ -207,6 +221,7 @@ def _result(
         dry_run=dry_run,
         outcomes=sorted([*outcomes, *plan.left_alone], key=lambda outcome: position[outcome.order_id]),
         interrupted=interrupted,
+        operation=operation if plan.steps else None,
         beyond=plan.beyond,
         notes=plan.notes,
         named=plan.named,

@@ -15,10 +15,10 @@ from sitegenctl.domain.health.postgres import clock_problem
 from sitegenctl.domain.orders.run import MAX_ATTEMPTS
 from sitegenctl.domain.plans.maintenance import NEEDS, Leftover, Maintenance, MaintenanceStep, StepReport, leftovers
 from sitegenctl.domain.plans.repair import RepairOptions
-from sitegenctl.domain.ports import ReportMemory, Sources
+from sitegenctl.domain.ports import Actor, ReportMemory, Sources
 from sitegenctl.errors import SourceError
 from sitegenctl.operations import failpoints as failpoints
-from sitegenctl.operations.execute import execute_plan, predict
+from sitegenctl.operations.execute import acting, execute_plan, predict
 from sitegenctl.operations.failpoints import Failpoint
 from sitegenctl.operations.observe import observe_open
 from sitegenctl.operations.planners import (
@@ -57,7 +57,9 @@ async def maintain(sources: Sources, memory: ReportMemory, options: MaintainOpti
     A step is left out if a source that it needs can't be reached. Steps that don't need the database run even without
     the lock, which only the database can give: running them twice does no harm.
     """
-    run = _Run(sources=sources, memory=memory, options=options)
+    # All its plans are one operation.
+    actor = acting(sources.actor, datetime.now(UTC))
+    run = _Run(sources=sources, memory=memory, options=options, actor=actor)
     async with AsyncExitStack() as stack:
         try:
             await sources.orders.require_writable()
@@ -79,6 +81,7 @@ class _Run:
     sources: Sources
     memory: ReportMemory
     options: MaintainOptions
+    actor: Actor
     unreachable: dict[str | None, SourceError] = field(default_factory=dict)
     planned: set[int] = field(default_factory=set)
 
@@ -149,7 +152,7 @@ class _Run:
         if options.dry_run:
             self.planned |= {each.order_id for each in plan.steps}
             return StepReport(step=step, result=await predict(self.sources, plan))
-        return StepReport(step=step, result=await execute_plan(self.sources, plan))
+        return StepReport(step=step, result=await execute_plan(self.sources, plan, actor=self.actor))
 
     def _planner(self, step: MaintenanceStep) -> Planner:
         max_attempts = self.options.max_attempts

@@ -41,6 +41,7 @@ def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False,
         command=command,
         data={
             "dry_run": run.dry_run,
+            "operation": run.operation,
             "quiet": run.is_quiet,
             "interrupted": run.interrupted,
             "steps": [_step_data(report, selector) for report in run.steps],

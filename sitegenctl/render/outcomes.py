@@ -32,6 +32,7 @@ def outcomes_report(
         command=result.command,
         data={
             "dry_run": result.dry_run,
+            "operation": result.operation,
             "outcomes": rows,
             "beyond_limit": result.beyond,
             "notes": [hint_text(note, selector) for note in result.notes],

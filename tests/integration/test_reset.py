@@ -24,7 +24,7 @@ from tests.support.world import World
 
 def trash(world: World) -> list[str]:
     folder = world.sites_dir / ".trash"
-    return sorted(path.name.rpartition(".")[0] for path in folder.iterdir()) if folder.exists() else []
+    return sorted(path.name.partition(".")[0] for path in folder.iterdir()) if folder.exists() else []
 
 
 def finished(world: World, order_id: int = 42, files: int = 8) -> None:
@@ -48,6 +48,8 @@ def test_reset_starts_a_finished_order_from_the_beginning(world: World, run: Run
     entry = journal(world)
     assert (entry["step"], entry["task_id"], entry["resume"]) == ("OPERATOR_RESET", outcome["task_id"], False)
     assert (entry["before"], entry["command"]) == ("REVIEW", "reset")
+    (trashed,) = (world.sites_dir / ".trash").iterdir()
+    assert trashed.name.split(".")[2] == entry["operation"]
 
 
 def test_no_enqueue_leaves_the_order_in_building(world: World, run: Run) -> None:

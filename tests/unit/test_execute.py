@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from sitegenctl.domain.plans.plan import Outcome, OutcomeKind, Plan, Step
-from sitegenctl.domain.ports import Sources
+from sitegenctl.domain.ports import Actor, Sources
 from sitegenctl.operations import execute
 from sitegenctl.operations.planners import PlanBatch
 
@@ -42,7 +42,7 @@ async def test_further_signals_leave_no_batch_half_done(cancellations: int, monk
     monkeypatch.setattr(execute, "Batch", SlowBatch)
     step = cast("Step", SimpleNamespace(order_id=42))
     plan = Plan(command="enqueue", order_ids=[42], steps=[step], left_alone=[])
-    sources = cast("Sources", SimpleNamespace(actor=None, queue=None))
+    sources = cast("Sources", SimpleNamespace(actor=Actor(user="ana", host="crm", command="enqueue"), queue=None))
     batch = PlanBatch(plan, [42], (), cast("Any", object()))
     running = asyncio.ensure_future(execute.execute_batches(sources, batch, no_batches()))
     await SlowBatch.started.wait()

@@ -17,6 +17,7 @@ from sitegenctl.adapters.postgres.connection import Database
 from sitegenctl.adapters.postgres.queries import UTC_NOW
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.plans.guards import waits
 from sitegenctl.domain.plans.plan import Step
 from sitegenctl.domain.ports import Actor, TransitionFailure, TransitionResult
 from sitegenctl.errors import SourceError
@@ -117,6 +118,7 @@ def changes_of(steps: Sequence[Step], actor: Actor, mark: str) -> list[Change]:
             details["resume"] = step.resume
         if step.revoke:
             details["withdrawn"] = [task.task_id for task in step.revoke]
+            details["revoked"] = [{"task_id": task.task_id, "waited": waits(task)} for task in step.revoke]
         if step.trash:
             details["files"] = "trash"
         message = f"{step.description[:1].upper()}{step.description[1:]}; by {actor}"
@@ -150,6 +152,7 @@ def _journal_row(step: Step, kind: str, message: str, actor: Actor, mark: str) -
             "actor": actor.user,
             "host": actor.host,
             "command": actor.command,
+            "operation": actor.operation,
             "mark": mark,
         },
     }

@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 TRASH = ".trash"
 
+# The operation is missing where the worker replaced a site.
+_IN_TRASH = re.compile(r"project_(?P<order>[0-9]+)\.(?P<time>[0-9]+)(\.(?P<operation>[0-9a-z-]+))?")
+
 # Folders counted in one thread, within one time limit. Batches grow while they are fast: starting a thread takes longer
 # than counting a few folders.
 _MIN_BATCH = 20
@@ -121,14 +124,14 @@ class SiteDirectory:
 
         return await self._change(discard)
 
-    async def trash(self, order_ids: Collection[int]) -> TrashResult:
+    async def trash(self, order_ids: Collection[int], operation: str | None = None) -> TrashResult:
         def move() -> TrashResult:
             moved: dict[int, str] = {}
             failed: dict[int, str] = {}
             trash = functools.cache(self._made_trash)
             for order_id in order_ids:
                 try:
-                    name = self._trash(order_id, trash)
+                    name = self._trash(order_id, trash, operation)
                 except OSError as exc:
                     failed[order_id] = _reason(exc, self.folder(order_id))
                 else:
@@ -213,11 +216,11 @@ class SiteDirectory:
                 continue
         return counted
 
-    def _trash(self, order_id: int, trash: Callable[[], str]) -> str | None:
+    def _trash(self, order_id: int, trash: Callable[[], str], operation: str | None = None) -> str | None:
         """Move a site; returns its name in the trash, None if there is no site. Raises ``OSError``."""
         folder = str(self.folder(order_id))
         # Nanoseconds, because an order may be trashed many times.
-        name = f"project_{order_id}.{time.time_ns()}"
+        name = f"project_{order_id}.{time.time_ns()}" + (f".{operation}" if operation else "")
         try:
             if stat.S_ISLNK(os.lstat(folder).st_mode):
                 raise OSError(errno.ELOOP, "it is a symbolic link", folder)
@@ -247,8 +250,8 @@ class SiteDirectory:
         except OSError as exc:
             raise _failure(exc, "tidied") from exc
         # By the time in the name: the times of the folder change when the volume is copied or restored.
-        trashed = ((name, re.fullmatch(r"project_[0-9]+\.([0-9]+)", name)) for name in names)
-        return [name for name, time_in_name in trashed if time_in_name is not None and int(time_in_name[1]) <= newest]
+        trashed = ((name, _IN_TRASH.fullmatch(name)) for name in names)
+        return [name for name, parts in trashed if parts is not None and int(parts["time"]) <= newest]
 
     def _require_base(self) -> None:
         if not self._is_configured:

@@ -98,6 +98,12 @@ class Maintenance:
     left: Sequence[Leftover] = ()
 
     @property
+    def operation(self) -> str | None:
+        """The id in the journal; None where nothing was attempted."""
+        results = (step.result for step in self.steps if step.result is not None)
+        return next((result.operation for result in results if result.operation is not None), None)
+
+    @property
     def news(self) -> Sequence[Leftover]:
         """The faults that no earlier run has reported."""
         return [left for left in self.left if left.is_new]

@@ -74,6 +74,7 @@ class OperationResult:
     dry_run: bool
     outcomes: Sequence[Outcome]
     interrupted: bool = False
+    operation: str | None = None  # the id in the journal; None where nothing was attempted
     beyond: int = 0  # orders beyond the limit
     notes: tuple[Hint, ...] = ()
     omitted: int = 0  # completed orders whose outcomes were not kept
