@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.orders.generation import SiteFile
+from sitegenctl.domain.orders.operation import Operation
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.orders.site import SiteFiles, SiteTree
@@ -111,11 +112,13 @@ class OrdersStore(Protocol):
     async def recent_steps(self, window: timedelta, *, after_id: int = 0, limit: int = 10_000) -> list[RunRow]:
         """Read the newest log rows within the window and after ``after_id``, oldest first, with their ages only."""
 
-    async def log_window(self, since: timedelta | datetime | None, *, lead: timedelta) -> LogWindow:
-        """Find the ids of the log rows since then, and of those ``lead`` before.
+    async def log_window(
+        self, since: timedelta | datetime | None, *, lead: timedelta, until: timedelta | datetime | None = None
+    ) -> LogWindow:
+        """Find the ids of the log rows since then, and of those ``lead`` before; with ``until``, only those before it.
 
-        ``since`` is an age by the database's clock, or a time; without a zone it is in the clock of the log's rows.
-        None is the beginning of the day by that clock.
+        Either is an age by the database's clock, or a time; without a zone it is in the clock of the log's rows. A
+        ``since`` of None is the beginning of the day by that clock.
         """
 
     async def read_run_rows(
@@ -140,6 +143,15 @@ class OrdersStore(Protocol):
 
         ``since`` and ``levels`` (statuses) filter as in ``LogQuery``. Of the rest, ``last`` keeps the newest rows of
         each order, ``limit`` the oldest rows of all.
+        """
+
+    async def read_operation(self, operation: str) -> Operation | None:
+        """Read an operation by its id; None if the log has no such operation near the time in the id."""
+
+    async def newest_operations(self, actor: str | None = None, *, limit: int = 50) -> list[Operation]:
+        """Read the newest operations, newest first, of this user if it is given.
+
+        They are looked for among the newest million log rows. The first rows of the last one may be missing.
         """
 
     async def existing(self, order_ids: Collection[int]) -> set[int]:

@@ -97,6 +97,16 @@ IDS = f"""{bisection("$1::timestamp")}
 SELECT (SELECT min(high) FROM bisection) AS first_id, coalesce(max(id), -1) AS last_id FROM site_generation_logs
 """  # noqa: S608 - constants of this package
 
+#: The journal rows from id $1 to $2, those of the operation $3 if it is given. The details are searched as text:
+#: PostgreSQL fails to take apart json that holds an invalid escape.
+JOURNAL = f"""
+SELECT {_COLUMNS} FROM site_generation_logs
+ WHERE id BETWEEN $1 AND $2 AND step LIKE 'OPERATOR\\_%' AND ($3::text IS NULL OR strpos(details::text, $3) > 0)
+ ORDER BY id
+"""  # noqa: S608 - constants of this module
+
+NEWEST_ID = "SELECT coalesce(max(id), 0) AS id FROM site_generation_logs"
+
 _BOUNDS = ", ".join(f"'{step}'" for step in sorted(STARTS | OUTCOME_STEPS))
 
 #: The rows from id $1 to $2, lowest first; with $4 only those that begin or end a run. Only the part of an ERROR that

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from sitegenctl.adapters.postgres.transitions import Change
 from sitegenctl.adapters.postgres.url import asyncpg_dsn
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.health.access import DatabaseAccess, schema_obstacle, why_not_writable
+from sitegenctl.domain.orders.operation import JournalRow, Operation, began_at, journal_row, operations_of
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.plans.plan import Step
@@ -31,6 +33,15 @@ _BATCH_SIZE = 2000
 
 # An arbitrary key that other programs are unlikely to use.
 _MAINTENANCE_KEY = int.from_bytes(b"sitegen")
+
+# How far the clock of a machine that runs sitegenctl may differ from that of the log, the likely difference first.
+_CLOCK_TOLERANCES = (timedelta(minutes=10), timedelta(hours=25))
+
+# Log rows that are searched at once for those of the journal.
+_JOURNAL_WINDOW = 20_000
+
+# The newest operations are looked for among this many log rows.
+_MAX_JOURNAL = 1_000_000
 
 # Rows converted before the event loop gets a turn.
 _ROWS_PER_TURN = 100
@@ -98,11 +109,18 @@ class PostgresOrders:
         rows = await self._main.fetch(log.RECENT_STEPS, window, after_id, limit)
         return [RunRow(**row) for row in reversed(rows) if row["age"] is not None]
 
-    async def log_window(self, since: timedelta | datetime | None, *, lead: timedelta) -> LogWindow:
+    async def log_window(
+        self, since: timedelta | datetime | None, *, lead: timedelta, until: timedelta | datetime | None = None
+    ) -> LogWindow:
         async with self._main.transaction() as connection:
             clock = await connection.fetchrow(log.BEGINNING, *log.since_parameters(since))
             ids = await connection.fetchrow(log.IDS, clock["since"] - lead)
-        return LogWindow(**clock, **ids)
+            window = LogWindow(**clock, **ids)
+            if until is not None:
+                end = (await connection.fetchrow(log.BEGINNING, *log.since_parameters(until)))["since"]
+                last_id = (await connection.fetchrow(log.IDS, end))["first_id"] - 1
+                window = replace(window, until=end, last_id=last_id)
+        return window
 
     async def read_run_rows(
         self, first_id: int, last_id: int, *, limit: int, bounds_only: bool = False
@@ -129,7 +147,37 @@ class PostgresOrders:
             None if levels is None else list(levels),
             number,
         )
-        return [LogRow(**{**row, "details": queries.parse_details(row["details"])}) for row in rows]
+        return [_log_row(row) for row in rows]
+
+    async def read_operation(self, operation: str) -> Operation | None:
+        began = began_at(operation)
+        for tolerance in _CLOCK_TOLERANCES:
+            window = await self.log_window(began - tolerance, until=began + tolerance, lead=timedelta(0))
+            first, last = window.first_id, window.last_id
+            rows: list[JournalRow] = []
+            # A long operation has rows after the window; it ends where many rows in a row are not its own.
+            while found := await self._read_journal(first, last, operation):
+                rows += found
+                first, last = last + 1, last + _JOURNAL_WINDOW
+            if rows:
+                return operations_of(rows)[0]
+        return None
+
+    async def newest_operations(self, actor: str | None = None, *, limit: int = 50) -> list[Operation]:
+        newest = high = (await self._main.fetch(log.NEWEST_ID))[0]["id"]
+        rows: list[JournalRow] = []
+        operations: list[Operation] = []
+        size = _JOURNAL_WINDOW
+        while high > max(newest - _MAX_JOURNAL, 0) and len(operations) < limit:
+            rows[:0] = await self._read_journal(high - size + 1, high)
+            operations = [each for each in operations_of(rows) if actor is None or each.actor == actor]
+            high, size = high - size, size * 2
+        return operations[::-1][:limit]
+
+    async def _read_journal(self, first_id: int, last_id: int, operation: str | None = None) -> list[JournalRow]:
+        rows = map(_log_row, await self._main.fetch(log.JOURNAL, first_id, last_id, operation))
+        journal = [row for each in rows if (row := journal_row(each)) is not None]
+        return [row for row in journal if operation is None or row.operation == operation]
 
     async def existing(self, order_ids: Collection[int]) -> set[int]:
         return {row["id"] for row in await self._main.fetch(queries.EXISTING, list(order_ids))}
@@ -233,3 +281,7 @@ class PostgresOrders:
         async with database.turn:
             await database.open()
         return database
+
+
+def _log_row(row: asyncpg.Record) -> LogRow:
+    return LogRow(**{**row, "details": queries.parse_details(row["details"])})
