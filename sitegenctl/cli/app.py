@@ -37,6 +37,7 @@ COMMANDS = {
     "reset-empty": ("reset", _FIX),
     "cancel": ("cancel", _FIX),
     "repair": ("repair", _FIX),
+    "trash": ("trash", _FIX),
     "queue": ("queue", _FIX),
     "maintain": ("maintain", _AUTOMATE),
     "metrics": ("metrics", _AUTOMATE),

@@ -71,6 +71,8 @@ EXAMPLES: dict[str, Sequence[tuple[str, str]]] = {
         ("maintain --dry-run", "What a run would do now"),
         ("maintain --yes", "One run, as cron starts it"),
     ),
+    "trash list": (("trash list --order 28", "Earlier sites of order 28"),),
+    "trash restore": (("trash restore 28 --dry-run", "What would come back"),),
     "queue pause": (("queue pause", "Workers finish what they have and take nothing new"),),
     "doctor": (("doctor", "Check everything"), ("doctor --quick", "Only what takes no time, for health checks")),
     "metrics": (("metrics", "Print the metrics once"), ("metrics --listen :9100", "Serve them to Prometheus")),

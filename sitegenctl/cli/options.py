@@ -197,6 +197,20 @@ def span(name: str, text: str) -> timedelta:
         raise bad_value(name, exc) from exc
 
 
+# A site that was reset by mistake can be restored from the trash for at least this long.
+_SHORTEST_KEEP = timedelta(hours=1)
+
+
+def trash_age(name: str, text: str) -> timedelta:
+    """Read how long sites stay in the trash from an option. Raises ``UsageProblem``."""
+    keep = span(name, text)
+    if keep < _SHORTEST_KEEP:
+        raise UsageProblem(
+            f"{name} {text} is too short: the trash may hold the only copy of a site", hint="keep it for 1h or longer"
+        )
+    return keep
+
+
 @dataclass(kw_only=True)
 class Invocation:
     """One run of a command: its name and the global options.

@@ -17,7 +17,7 @@ from sitegenctl.domain.orders.generation import SiteFile
 from sitegenctl.domain.orders.operation import Operation
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.orders.run_reader import RunRow
-from sitegenctl.domain.orders.site import SiteFiles, SiteTree
+from sitegenctl.domain.orders.site import SiteFiles, SiteTree, TrashContents
 from sitegenctl.domain.plans.plan import Step
 from sitegenctl.domain.queue.event import Event, NoEvent
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskResult
@@ -319,6 +319,12 @@ class SiteStore(Protocol):
 
     async def untrash(self, moved: Mapping[int, str]) -> Mapping[int, str]:
         """Move sites back from the trash, not over anything; returns why one was not, by order."""
+
+    async def read_trash(self) -> TrashContents:
+        """Read the names in the trash; a missing trash is empty."""
+
+    async def count_trash(self, names: Collection[str]) -> dict[str, SiteFiles]:
+        """Count files and bytes of these entries of the trash; one that can't be counted is left out."""
 
     async def prune_trash(
         self, older_than: timedelta, *, now: datetime, limit: int | None = None, dry_run: bool = False

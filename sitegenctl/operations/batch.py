@@ -1,9 +1,9 @@
 """One batch of a plan: its steps are executed together, phase by phase, with an outcome for each.
 
 The phases, always in this order: read the queue again; apply the transitions (one transaction: lock, re-check, set the
-status, journal with the id of the task to come); revoke tasks; move files to the trash; publish or requeue. What fails
-on the way is rolled back, files first. A process killed in between leaves orders whose journal has the intention: a
-task that exists nowhere, which ``repair`` publishes under the same id, or tasks and files as they were.
+status, journal with the id of the task to come); revoke tasks; move files to the trash, or back; publish or requeue.
+What fails on the way is rolled back, files first. A process killed in between leaves orders whose journal has the
+intention: a task that exists nowhere, which ``repair`` publishes under the same id, or tasks and files as they were.
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ class Batch:
                     await self._confirm(steps)
                 if steps := [step for step in self._active() if step.trash]:
                     await self._trash(steps)
+                if steps := [step for step in self._active() if step.untrash is not None]:
+                    await self._untrash(steps)
             if self.previous is not None:
                 # Orders are generated in the order of their publication.
                 await self.previous.has_published.wait()
@@ -189,6 +191,17 @@ class Batch:
         for step in steps:
             self._fail([step], result.failed.get(step.order_id))
         failpoints.reached(Failpoint.TRASHED)
+
+    async def _untrash(self, steps: Sequence[Step]) -> None:
+        """Bring files back from the trash, never over other ones."""
+        names = {step.order_id: step.untrash for step in steps if step.untrash is not None}
+        try:
+            failed = await self.context.sources.sites.untrash(names)
+        except SourceError as exc:
+            failed = dict.fromkeys(names, exc.message)
+        for step in steps:
+            self._fail([step], failed.get(step.order_id))
+        failpoints.reached(Failpoint.UNTRASHED)
 
     async def _publish(self, steps: Sequence[Step]) -> None:
         context = self.context

@@ -15,6 +15,7 @@ class Failpoint(StrEnum):
     APPLIED = "applied"  # the database has the new status and the journal
     REVOKED = "revoked"  # the tasks to remove are gone
     TRASHED = "trashed"  # the files are in the trash
+    UNTRASHED = "untrashed"  # the files are back from the trash
     PUBLISHED = "published"  # the new tasks are in the queue
     REQUEUED = "requeued"  # orphaned tasks are in the queue again
     ROLLED_BACK = "rolled_back"  # what failed has been restored

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
-from sitegenctl.domain.health.postgres import clock_problem
 from sitegenctl.domain.orders.run import MAX_ATTEMPTS
 from sitegenctl.domain.plans.maintenance import NEEDS, Leftover, Maintenance, MaintenanceStep, StepReport, leftovers
 from sitegenctl.domain.plans.repair import RepairOptions
@@ -29,14 +28,12 @@ from sitegenctl.operations.planners import (
     StartPlanner,
     fix_plan,
 )
+from sitegenctl.operations.trash import KEEP_TRASH, prune_trash
 
 _log = logging.getLogger(__name__)
 
 #: Orders that one step changes at most.
 MAX_ACTIONS = 100
-
-#: How long a site stays in the trash.
-KEEP_TRASH = timedelta(days=7)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,12 +132,8 @@ class _Run:
     async def _run_step(self, step: MaintenanceStep) -> StepReport:
         options = self.options
         if step is MaintenanceStep.PRUNE_TRASH:
-            now = await self.sources.orders.utc_now()
-            if (problem := clock_problem(datetime.now(UTC), now)) is not None:
-                hint = "set the clock of this machine, or of the database's"
-                return StepReport(step=step, left_out=problem, hint=hint)
-            pruning = await self.sources.sites.prune_trash(
-                options.keep_trash, now=now, limit=options.max_actions, dry_run=options.dry_run
+            pruning = await prune_trash(
+                self.sources, options.keep_trash, limit=options.max_actions, dry_run=options.dry_run
             )
             return StepReport(step=step, pruned=pruning.count, not_pruned=pruning.failed)
         if step is MaintenanceStep.PRUNE_REPLIES:

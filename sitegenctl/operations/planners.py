@@ -22,6 +22,7 @@ from sitegenctl.domain.plans.guards import waits
 from sitegenctl.domain.plans.plan import Plan, joined
 from sitegenctl.domain.plans.repair import RepairFacts, RepairOptions, needs_logs, plan_repair, reused_ids
 from sitegenctl.domain.plans.reset import EMPTY_FOR, ResetOptions, plan_reset, plan_reset_empty
+from sitegenctl.domain.plans.restore import RestoreFacts, choose_entries, plan_restore
 from sitegenctl.domain.ports import Sources
 from sitegenctl.domain.queue.task import TaskState
 from sitegenctl.operations.observe import (
@@ -183,6 +184,27 @@ class ResetEmptyPlanner(BulkPlanner):
         snapshot = await observe(sources, order_ids, enough=self.min_files, cache=cache)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.FILES)
         return plan_reset_empty(snapshot, **vars(self), new_task_id=sources.queue.new_task_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorePlanner(BulkPlanner):
+    """Restore sites of the selected orders from the trash: the newest, or that of ``entry`` (see `choose_entries`)."""
+
+    entry: str | None = None
+    force: bool = False
+
+    async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
+        """Read these orders, their sites and the trash, and decide which to restore."""
+        contents = await sources.sites.read_trash()
+        entries = choose_entries(contents.entries, order_ids, self.entry)
+        counted = await sources.sites.count_trash([entry.name for entry in entries.values()])
+        snapshot = await observe(sources, order_ids, files=False, cache=cache)
+        require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
+        # Not as a part of the snapshot: a directory without sites is no wrong one if the trash in it has them.
+        snapshot = replace(snapshot, files=await sources.sites.count(entries, sizes=False))
+        files = {order_id: counted[entry.name] for order_id, entry in entries.items() if entry.name in counted}
+        facts = RestoreFacts(entries=entries, files=files)
+        return plan_restore(snapshot, order_ids, facts, force=self.force)
 
 
 @dataclass(frozen=True, kw_only=True)

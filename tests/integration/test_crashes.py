@@ -37,7 +37,7 @@ sys.exit(run({arguments!r}))
 """
 
 LOOKED, CLAIMED = Failpoint.RECHECKED, Failpoint.APPLIED
-REVOKED, TRASHED = Failpoint.REVOKED, Failpoint.TRASHED
+REVOKED, TRASHED, UNTRASHED = Failpoint.REVOKED, Failpoint.TRASHED, Failpoint.UNTRASHED
 PUBLISHED, REQUEUED = Failpoint.PUBLISHED, Failpoint.REQUEUED
 ROLLED_BACK, LOCKED, STEPPED = Failpoint.ROLLED_BACK, Failpoint.LOCKED, Failpoint.STEP_DONE
 
@@ -86,6 +86,20 @@ def _link(world: World) -> None:
     (world.sites_dir / ".trash").write_text("in the way")
 
 
+def _trashed(world: World, files: int = 8) -> str:
+    """A site in the trash; returns its name there."""
+    trash, name = world.sites_dir / ".trash", "project_42.1790000000000000000"
+    trash.mkdir()
+    world.files(42, files)
+    world.site().rename(trash / name)
+    return name
+
+
+def _cancelled(world: World, files: int | None = None) -> None:
+    _trashed(world)
+    world.order(42, "CANCELLED", files=files)
+
+
 def scenario(name: str, command: str, prepare: Callable[[World], object], *passes: Failpoint) -> Scenario:
     return Scenario(name, tuple(command.split()), prepare, frozenset(passes))
 
@@ -113,6 +127,8 @@ SCENARIOS = [
     scenario("orphaned", "repair", _orphaned, *_BEGUN, REQUEUED),
     scenario("interrupted", "repair", lambda w: w.order(42, "GENERATING"), *_BEGUN, PUBLISHED),
     scenario("purge", "queue purge", _queued, *_BEGUN, REVOKED),
+    scenario("restore", "trash restore 42", _cancelled, *_BEGUN, UNTRASHED),
+    scenario("replace", "trash restore 42 --force", lambda w: _cancelled(w, 3), *_BEGUN, TRASHED, UNTRASHED),
     scenario("maintain", "maintain", faulty_orders, *_BEGUN, REVOKED, TRASHED, PUBLISHED, LOCKED, STEPPED),
 ]
 
@@ -196,6 +212,31 @@ def test_reset_killed_early_does_not_resume_the_old_files(
     run("maintain")
     (message,) = world.queued()
     assert message["headers"]["kwargsrepr"] == "{'resume': False}"
+
+
+@pytest.mark.parametrize("in_place", [0, 6])
+@pytest.mark.parametrize("at", [LOOKED, CLAIMED, TRASHED, UNTRASHED])
+def test_killed_restore_loses_no_file_and_can_be_repeated(
+    world: World, run: Run, at: Failpoint, in_place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if at is TRASHED and not in_place:
+        pytest.skip("nothing goes to the trash")
+    monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
+    name = _trashed(world)
+    world.order(42, "REVIEW", steps=["START", "SUCCESS"], files=in_place or None)
+    world.order(1, "REVIEW", steps=["START", "SUCCESS"], files=8)  # it is the right directory
+    killed = run_script(world, ("trash", "restore", "42", "--force"), at.value)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    sites = [*(world.sites_dir / ".trash").iterdir(), *world.sites_dir.glob("project_42")]
+    assert sorted(len(list(site.iterdir())) for site in sites) == ([in_place, 8] if in_place else [8])
+    assert world.status() == "REVIEW"
+    is_restored = at is UNTRASHED
+    condition = "done" if is_restored or (in_place and at is not TRASHED) else "hollow"
+    assert run("inspect", "42")[1]["data"]["condition"] == condition
+    if not is_restored:
+        assert run("trash", "restore", "42", "--entry", name, "--force")[0] == 0
+    assert (world.status(), len(world.site_files())) == ("REVIEW", 8)
+    assert run("inspect", "42")[1]["data"]["condition"] == "done"
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)

@@ -222,7 +222,18 @@ async def test_deep_folders_and_odd_names(sites: SiteDirectory, sites_dir: Path)
     assert tree.entries[0].path.count("/") == 200
 
 
-async def test_slow_tree_times_out(sites: SiteDirectory, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "scandir", mount.hangs(os.scandir))
+READS: dict[str, tuple[str, Callable[[SiteDirectory], Awaitable[Any]]]] = {
+    "tree": ("scandir", lambda sites: sites.tree(1, limit=10)),
+    "read_trash": ("listdir", lambda sites: sites.read_trash()),
+    "count_trash": ("scandir", lambda sites: sites.count_trash(["project_2.1"])),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+async def test_slow_reading_times_out(
+    sites: SiteDirectory, mount: Mount, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    hanging, begin = READS[read]
+    monkeypatch.setattr(os, hanging, mount.hangs(getattr(os, hanging)))
     with pytest.raises(SourceError, match="did not respond in time"):
-        await sites.tree(1, limit=10)
+        await begin(sites)

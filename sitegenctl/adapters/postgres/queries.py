@@ -24,7 +24,7 @@ from sitegenctl.domain.diagnosis.listing import (
     order_number,
 )
 from sitegenctl.domain.orders.order import OPEN_STATUSES, JournalEntry, Onboarding, Order, OrderStatus
-from sitegenctl.domain.orders.run import STARTS, Announcement
+from sitegenctl.domain.orders.run import OPERATOR_RESTORE, STARTS, Announcement
 from sitegenctl.domain.orders.run_reader import read_history
 
 # Newest log rows that the history of an order is read from; a run writes about 25.
@@ -110,6 +110,7 @@ SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site
         ORDER BY id + 0 DESC LIMIT 1) newest ON true
   LEFT JOIN LATERAL (
        SELECT step, details, created_at FROM site_generation_logs WHERE order_id = o.id AND step LIKE 'OPERATOR\\_%'
+          AND step NOT LIKE '{OPERATOR_RESTORE}%'
         ORDER BY id + 0 DESC LIMIT 1) journal ON true
   LEFT JOIN LATERAL (
        SELECT message FROM site_generation_logs WHERE order_id = o.id AND step = 'ERROR'

@@ -121,6 +121,8 @@ def changes_of(steps: Sequence[Step], actor: Actor, mark: str) -> list[Change]:
             details["revoked"] = [{"task_id": task.task_id, "waited": waits(task)} for task in step.revoke]
         if step.trash:
             details["files"] = "trash"
+        if step.untrash is not None:
+            details |= {"files": "restored", "entry": step.untrash}
         message = f"{step.description[:1].upper()}{step.description[1:]}; by {actor}"
         row = _journal_row(step, step.action.value, message, actor, mark) | {"status": "info"}
         row["details"] |= details

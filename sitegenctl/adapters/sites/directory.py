@@ -10,11 +10,10 @@ import asyncio
 import errno
 import functools
 import os
-import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -23,16 +22,17 @@ from typing import TypeVar
 from sitegenctl.adapters.system.threads import in_a_thread, to_its_end_in_a_thread
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.orders.generation import SiteFile
-from sitegenctl.domain.orders.site import SiteEntry, SiteFiles, SiteTree
+from sitegenctl.domain.orders.site import SiteEntry, SiteFiles, SiteTree, TrashContents, TrashEntry
 from sitegenctl.domain.ports import PruneResult, TrashResult
 from sitegenctl.errors import SourceError
 
 T = TypeVar("T")
+Key = TypeVar("Key")
 
 TRASH = ".trash"
 
-# The operation is missing where the worker replaced a site.
-_IN_TRASH = re.compile(r"project_(?P<order>[0-9]+)\.(?P<time>[0-9]+)(\.(?P<operation>[0-9a-z-]+))?")
+# An entry that is being deleted is renamed first: nothing restores half of a site.
+_DELETED = ".deleted."
 
 # Folders counted in one thread, within one time limit. Batches grow while they are fast: starting a thread takes longer
 # than counting a few folders.
@@ -61,8 +61,18 @@ class SiteDirectory:
     async def count(
         self, order_ids: Collection[int], *, enough: int | None = None, sizes: bool = True
     ) -> dict[int, SiteFiles]:
-        counted: dict[int, SiteFiles] = {}
-        remaining = iter(order_ids)
+        # Not `folder`: for many orders, building paths would take as long as reading the folders.
+        base = str(self._base)
+        return await self._count_each(((each, f"{base}/project_{each}") for each in order_ids), enough, sizes)
+
+    async def count_trash(self, names: Collection[str]) -> dict[str, SiteFiles]:
+        return await self._count_each(((name, f"{self._base}/{TRASH}/{name}") for name in names), None, True)
+
+    async def _count_each(
+        self, folders: Iterable[tuple[Key, str]], enough: int | None, sizes: bool
+    ) -> dict[Key, SiteFiles]:
+        counted: dict[Key, SiteFiles] = {}
+        remaining = iter(folders)
         clock = asyncio.get_running_loop().time
         size = _MIN_BATCH
         batch = list(islice(remaining, size))
@@ -145,16 +155,33 @@ class SiteDirectory:
         def move() -> dict[int, str]:
             failed: dict[int, str] = {}
             for order_id, name in moved.items():
-                folder = self.folder(order_id)
+                folder, entry = self.folder(order_id), self._base / TRASH / name
                 try:
-                    if os.path.lexists(folder):
-                        raise FileExistsError(errno.EEXIST, "a new site exists", str(folder))
-                    (self._base / TRASH / name).rename(folder)
+                    if entry.is_symlink():
+                        raise OSError(errno.ELOOP, "it is a symbolic link in the trash", str(entry))
+                    try:
+                        # Replaces an empty folder, and fails for any other one.
+                        os.rename(entry, folder)
+                    except OSError as exc:
+                        if os.path.lexists(folder):
+                            raise FileExistsError(errno.EEXIST, "a new site exists", str(folder)) from exc
+                        raise
                 except OSError as exc:
                     failed[order_id] = _reason(exc, folder)
             return failed
 
         return await self._change(move)
+
+    async def read_trash(self) -> TrashContents:
+        def read() -> TrashContents:
+            self._require_base()
+            names = self._trash_names()
+            entries = [entry for name in names if (entry := TrashEntry.of(name)) is not None]
+            return TrashContents(
+                entries=sorted(entries, key=TrashEntry.listing_order), foreign=len(names) - len(entries)
+            )
+
+        return await self._read(read)
 
     async def prune_trash(
         self, older_than: timedelta, *, now: datetime, limit: int | None = None, dry_run: bool = False
@@ -175,13 +202,15 @@ class SiteDirectory:
                 try:
                     # A symbolic link itself is deleted, never what it points to.
                     if folder.is_dir() and not folder.is_symlink():
+                        if not name.startswith(_DELETED):
+                            folder = folder.rename(folder.with_name(f"{_DELETED}{name}"))
                         shutil.rmtree(folder)
                     else:
                         folder.unlink()
                 except FileNotFoundError:
                     continue
                 except OSError as exc:
-                    failed[name] = exc.strerror or str(exc)
+                    failed[name.removeprefix(_DELETED)] = exc.strerror or str(exc)
                 else:
                     count += 1
             return PruneResult(count=count, failed=failed)
@@ -204,14 +233,12 @@ class SiteDirectory:
         await self._read(self._require_base)
         return await to_its_end_in_a_thread(work)
 
-    def _count_all(self, order_ids: Collection[int], enough: int | None, sizes: bool) -> dict[int, SiteFiles]:
+    def _count_all(self, folders: Collection[tuple[Key, str]], enough: int | None, sizes: bool) -> dict[Key, SiteFiles]:
         self._require_base()
-        counted: dict[int, SiteFiles] = {}
-        # Not `folder`: for many orders, building paths would take as long as reading the folders.
-        base = str(self._base)
-        for order_id in order_ids:
+        counted: dict[Key, SiteFiles] = {}
+        for key, folder in folders:
             try:
-                counted[order_id] = _count(f"{base}/project_{order_id}", enough, sizes)
+                counted[key] = _count(folder, enough, sizes)
             except OSError:
                 continue
         return counted
@@ -220,7 +247,7 @@ class SiteDirectory:
         """Move a site; returns its name in the trash, None if there is no site. Raises ``OSError``."""
         folder = str(self.folder(order_id))
         # Nanoseconds, because an order may be trashed many times.
-        name = f"project_{order_id}.{time.time_ns()}" + (f".{operation}" if operation else "")
+        name = TrashEntry(order_id=order_id, time_ns=time.time_ns(), operation=operation).name
         try:
             if stat.S_ISLNK(os.lstat(folder).st_mode):
                 raise OSError(errno.ELOOP, "it is a symbolic link", folder)
@@ -238,20 +265,26 @@ class SiteDirectory:
         return str(trash)
 
     def _expired(self, newest: float) -> list[str]:
-        """Names of sites that were trashed at ``newest`` (nanoseconds since 1970) or before."""
+        """Names of sites trashed at ``newest`` (nanoseconds since 1970) or before, and of those deleted in part."""
+        # By the time in the name: the times of the folder change when the volume is copied or restored.
+        entries = ((name, TrashEntry.of(name.removeprefix(_DELETED))) for name in self._trash_names())
+        return [
+            name
+            for name, entry in entries
+            if entry is not None and (entry.time_ns <= newest or name.startswith(_DELETED))
+        ]
+
+    def _trash_names(self) -> list[str]:
+        """All names in the trash, sorted."""
         trash = self._base / TRASH
         try:
             if trash.is_symlink():
                 raise OSError(errno.ELOOP, "the trash is a symbolic link", str(trash))
-            with os.scandir(trash) as entries:
-                names = sorted(entry.name for entry in entries)
+            return sorted(os.listdir(trash))
         except FileNotFoundError:
             return []
         except OSError as exc:
-            raise _failure(exc, "tidied") from exc
-        # By the time in the name: the times of the folder change when the volume is copied or restored.
-        trashed = ((name, _IN_TRASH.fullmatch(name)) for name in names)
-        return [name for name, parts in trashed if parts is not None and int(parts["time"]) <= newest]
+            raise SourceError(f"the trash can't be read: {exc.strerror or exc}", source="files") from exc
 
     def _require_base(self) -> None:
         if not self._is_configured:

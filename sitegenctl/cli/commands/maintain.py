@@ -8,12 +8,9 @@ from datetime import timedelta
 from typing import Annotated
 
 from sitegenctl.cli.execute import require_writable
-from sitegenctl.cli.options import DryRun, Invocation, MaxAttempts, number, option, span
+from sitegenctl.cli.options import DryRun, Invocation, MaxAttempts, number, option, span, trash_age
 from sitegenctl.errors import Busy, SourceError, UsageProblem
 from sitegenctl.render.output import Report, write
-
-# A site that was reset by mistake can be restored from the trash for at least this long.
-_SHORTEST_KEEP = timedelta(hours=1)
 
 _LONGEST_JITTER = timedelta(hours=1)
 
@@ -45,12 +42,7 @@ async def maintain(
     from sitegenctl.render.maintenance import maintenance_report
     from sitegenctl.session import open_session
 
-    keep = span("--keep-trash", keep_trash)
-    if keep < _SHORTEST_KEEP:
-        raise UsageProblem(
-            f"--keep-trash {keep_trash} is too short: the trash may hold the only copy of a site",
-            hint="keep it for 1h or longer",
-        )
+    keep = trash_age("--keep-trash", keep_trash)
     options = operation.MaintainOptions(
         max_actions=max_actions, max_attempts=max_attempts, keep_trash=keep, dry_run=dry_run
     )

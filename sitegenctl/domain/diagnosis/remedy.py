@@ -17,6 +17,8 @@ class Command(StrEnum):
     RESET = "reset"
     RESET_EMPTY = "reset-empty"
     CANCEL = "cancel"
+    TRASH_LIST = "trash list"
+    TRASH_RESTORE = "trash restore"
     MAINTAIN = "maintain"
     STATUS = "status"
     INSPECT = "inspect"

@@ -15,6 +15,9 @@ OPERATOR_RESET = "OPERATOR_RESET"
 OPERATOR_CANCEL = "OPERATOR_CANCEL"
 OPERATOR_REPAIR = "OPERATOR_REPAIR"
 
+#: A site was brought back from the trash. It says nothing about tasks: attempts, hold and resume stay as they were.
+OPERATOR_RESTORE = "OPERATOR_RESTORE"
+
 #: Suffix of the step of a transition that was rolled back, as in ``OPERATOR_ENQUEUE_FAILED``.
 OPERATOR_FAILED_SUFFIX = "_FAILED"
 

@@ -20,6 +20,7 @@ from sitegenctl.domain.orders.run import (
     OPERATOR_FAILED_SUFFIX,
     OPERATOR_PREFIX,
     OPERATOR_RESET,
+    OPERATOR_RESTORE,
     OUTCOME_STEPS,
     STARTS,
     WORKER_DEAD,
@@ -179,6 +180,8 @@ class OrderReader:
         return completed
 
     def _feed_journal(self, row: RunRow) -> LoggedRun | None:
+        if row.step.startswith(OPERATOR_RESTORE):
+            return None
         self.last_journal = row.step
         completed = None
         if row.step in ENQUEUES:

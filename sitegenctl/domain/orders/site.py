@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from sitegenctl.domain.slotted import slotted
+
+_TRASHED = re.compile(r"project_([0-9]{1,19})\.([0-9]{1,21})(?:\.([0-9a-z-]+))?")
 
 #: A site with fewer files is empty to the system.
 MIN_SITE_FILES = 5
@@ -39,3 +43,49 @@ class SiteTree:
 
     entries: Sequence[SiteEntry] = ()
     complete: bool = True
+
+
+@slotted
+class TrashEntry:
+    """A site in the trash, as its name says."""
+
+    order_id: int
+    time_ns: int  # when it was moved there, in nanoseconds since 1970
+    operation: str | None = None  # None where the worker replaced it, or an older release moved it
+
+    @property
+    def name(self) -> str:
+        """Its name in the trash."""
+        name = f"project_{self.order_id}.{self.time_ns}"
+        return name if self.operation is None else f"{name}.{self.operation}"
+
+    @property
+    def at(self) -> datetime:
+        """When it was moved to the trash, by the clock of the machine that did."""
+        return datetime.fromtimestamp(self.time_ns / 1e9, UTC)
+
+    @classmethod
+    def of(cls, name: str) -> TrashEntry | None:
+        """The entry of this name; None if sitegenctl gives no such name."""
+        match = _TRASHED.fullmatch(name)
+        if match is None:
+            return None
+        entry = cls(order_id=int(match[1]), time_ns=int(match[2]), operation=match[3])
+        try:
+            return entry if entry.at and entry.name == name else None
+        except (OverflowError, ValueError):
+            return None
+
+    def listing_order(self) -> tuple[int, int, str]:
+        """Sort key: by order, the newest of each order first."""
+        return self.order_id, -self.time_ns, self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrashContents:
+    """The sites in the trash, or some of them, by order, the newest of each first."""
+
+    entries: Sequence[TrashEntry] = ()
+    beyond: int = 0  # entries beyond a limit
+    foreign: int = 0  # names that no site has in the trash
+    files: Mapping[str, SiteFiles] = field(default_factory=dict)  # by name; without those that can't be counted

@@ -16,6 +16,7 @@ from sitegenctl.domain.orders.run import (
     OPERATOR_FAILED_SUFFIX,
     OPERATOR_REPAIR,
     OPERATOR_RESET,
+    OPERATOR_RESTORE,
 )
 from sitegenctl.domain.queue.task import LiveTask
 from sitegenctl.domain.slotted import slotted
@@ -116,6 +117,7 @@ class Action(StrEnum):
     RESET = OPERATOR_RESET
     CANCEL = OPERATOR_CANCEL
     REPAIR = OPERATOR_REPAIR
+    RESTORE = OPERATOR_RESTORE
 
     @property
     def rollback_step(self) -> str:
@@ -139,6 +141,7 @@ class Step:
     keep: LiveTask | None = None  # a task that must still exist
     leave: tuple[LiveTask, ...] = ()  # tasks that must not be touched
     trash: bool = False
+    untrash: str | None = None  # the name in the trash of the site that comes back
     publish: str | None = None  # the id of a new task, named in the journal before it exists
     resume: bool = True
     requeue: LiveTask | None = None  # a task to return to the queue

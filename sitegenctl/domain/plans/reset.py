@@ -114,7 +114,7 @@ def reset_empty(
     """Reset one empty order, unless it changed recently, can't succeed, or may have a task."""
     files = snapshot.files.get(order.order_id)
     if files is None:
-        return _uncounted(order)
+        return uncounted(order)
     if is_younger(order, max(older_than, snapshot.grace)):
         return skip(order, f"{describe_files(files)}, but it changed {describe_age(order.idle)} ago")
     return (
@@ -141,13 +141,14 @@ def _refusal(order: Order, snapshot: Snapshot, options: ResetOptions) -> Outcome
     if not tasks and (live := possibly_live(order, snapshot)):
         return live
     if not options.keep_files and order_id not in snapshot.files:
-        return _uncounted(order)
+        return uncounted(order)
     if options.force:
         return None
     return announced_recently(order, snapshot) or (None if tasks else changed_recently(order, snapshot))
 
 
-def _uncounted(order: Order) -> Outcome:
+def uncounted(order: Order) -> Outcome:
+    """Refuse an order whose files are not known."""
     reason = "its files could not be counted: its folder is a link or can't be read"
     return refuse(order, reason, hint="check its folder in the sites directory", obstacle=Obstacle.FILES)
 
