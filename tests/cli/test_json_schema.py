@@ -18,6 +18,7 @@ LINES = (
     *("doctor --quick", "doctor", "stats", "metrics", "maintain --dry-run", "config show", "config contexts"),
     *("enqueue 28 29", "enqueue 30 99 --dry-run", "start-stuck --dry-run", "retry-failed --dry-run", "reset 29 --yes"),
     *("reset-empty --dry-run", "cancel 28 --yes", "repair --dry-run", "queue pause", "queue resume"),
+    *("trash list", "trash restore 30 --yes", "trash prune --dry-run"),
     *("queue purge --yes", "inspect foo", "enqueue abc", "start 36", "demo status"),
 )
 
@@ -32,6 +33,7 @@ def test_json_matches_the_schema(line: str, world: World) -> None:
     world.order(29, "GENERATING", steps=["START", "ERROR"])
     world.order(30, "REVIEW", steps=["START", "SUCCESS"])
     world.order(31, "CANCELLED")
+    (world.sites_dir / ".trash" / "project_30.1").mkdir(parents=True)
     written = json.loads(world.run(*line.split(), "-o", "json").stdout)
     assert [(list(error.absolute_path), error.message) for error in VALIDATOR.iter_errors(written)] == []
 

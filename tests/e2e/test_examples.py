@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = (
     "README.md",
     *(f"docs/commands/{name}.md" for name in ("fix", "look", "automate", "set-up")),
+    "docs/trash.md",
     "docs/reference/configuration.md",
 )
 
@@ -56,7 +57,7 @@ class Example:
 
     @property
     def exit_code(self) -> int:
-        return 0 if "--quick" in self.words else EXITS.get(self.name, 0)
+        return 0 if {"--quick", "--no-enqueue"} & set(self.words) else EXITS.get(self.name, 0)
 
 
 def _examples() -> list[Example]:
@@ -130,6 +131,7 @@ def _masked(line: str) -> str:
     line = re.sub(r"\d{4}-\d\d-\d\d (?=\d\d:)", "", line)  # shown only of another day
     line = re.sub(r"(/[\w.-]+)+/demo/", "/demo/", line)
     line = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{8}\b", "#", line)
+    line = re.sub(r"\b[0-9a-z]{7}-[0-9a-z]{3}\b", "#", line)
     line = re.sub(r"\d[\d.:]*(ms|[smhd%])?( \d+[smhd])?\b%?", "#", line)
     line = re.sub(r"[▁▂▃▄▅▆▇█ ]{3,}", " ", line)
     return " ".join(line.split())

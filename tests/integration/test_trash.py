@@ -146,7 +146,9 @@ def test_restore_brings_the_newest_site_back(world: World, run: Run) -> None:
     code, report = run("trash", "restore", "42")
     outcome = report["outcomes"][42]
     assert (code, outcome["outcome"], outcome["before"], outcome["after"]) == (0, "done", "REVIEW", "REVIEW")
-    assert outcome["reason"] == ("restored; 8 files, moved to the trash 1h ago by 1v3k8q2-x7m; REVIEW, counts as done")
+    assert outcome["reason"] == (
+        "restored; 8 files, moved to the trash 1h ago by operation 1v3k8q2-x7m; REVIEW, counts as done"
+    )
     assert (world.status(), len(world.site_files()), trashed(world)) == ("REVIEW", 8, [old])
     row = world.log()[-1]
     details = json.loads(row["details"])
@@ -171,6 +173,7 @@ def test_an_older_entry_can_be_chosen(world: World, run: Run, by: str) -> None:
         ("GENERATING", ["START"], 8, "interrupted"),
         ("GENERATING", ["START"], 3, "empty"),
         ("GENERATING", ["START", "ERROR"], 8, "failed"),
+        ("BUILDING", [], 8, "unstarted"),
         ("CANCELLED", [], 8, "cancelled"),
     ],
 )

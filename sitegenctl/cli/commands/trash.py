@@ -73,12 +73,12 @@ def restore(
     source: FromFile = None,
     entry: Annotated[
         str | None,
-        option("--entry", metavar="ENTRY", help="Restore what this operation trashed, or the entry of this name."),
+        option("--entry", metavar="ENTRY", help="Operation or name of the entry (default: the newest)."),
     ] = None,
     force: Annotated[bool, option("--force", help="Move a newer site to the trash first.")] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Bring the newest site of an order back from the trash."""
+    """Bring sites of orders back from the trash."""
     from sitegenctl.cli.order_selection import read_order_ids
     from sitegenctl.operations.planners import RestorePlanner
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_files
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
@@ -46,7 +47,8 @@ def plan_restore(snapshot: Snapshot, order_ids: Sequence[int], facts: RestoreFac
 
     A site in place goes to the trash with ``force`` only. The snapshot has the files that are in place.
     """
-    after = replace(snapshot, files={**snapshot.files, **facts.files}, check_hollow=True)
+    # Without the grace period: what the order counts as in the end, not only because it has just changed.
+    after = replace(snapshot, files={**snapshot.files, **facts.files}, check_hollow=True, grace=timedelta(0))
     decisions: list[Step | Outcome] = []
     for order_id in order_ids:
         order = snapshot.orders.get(order_id)
@@ -61,7 +63,7 @@ def plan_restore(snapshot: Snapshot, order_ids: Sequence[int], facts: RestoreFac
 def _refusal(order: Order, snapshot: Snapshot, facts: RestoreFacts, *, force: bool) -> Outcome | None:
     order_id = order.order_id
     if order_id not in facts.entries:
-        hint = Remedy.run(Command.TRASH_LIST, advice="for what is there", order=str(order_id))
+        hint = Remedy.run(Command.TRASH_LIST, advice="for what is there")
         return refuse(order, "there is no such site of it in the trash", hint=hint)
     if order_id not in facts.files:
         name = facts.entries[order_id].name
@@ -90,7 +92,7 @@ def _restore(order: Order, snapshot: Snapshot, facts: RestoreFacts, after: Snaps
     entry = facts.entries[order.order_id]
     in_place = snapshot.files[order.order_id]
     age = describe_age(snapshot.taken_at - entry.at)
-    by = f" by {entry.operation}" if entry.operation is not None else ""
+    by = f" by operation {entry.operation}" if entry.operation is not None else ""
     details = [f"{describe_files(facts.files[order.order_id])}, moved to the trash {age} ago{by}"]
     if in_place.count:
         details.append(f"{describe_files(in_place)} in place go to the trash")
