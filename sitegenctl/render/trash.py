@@ -7,6 +7,7 @@ from typing import Any
 
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.diagnosis.describe import describe_age
+from sitegenctl.domain.health.check import size
 from sitegenctl.domain.orders.site import TrashContents
 from sitegenctl.domain.ports import PruneResult
 from sitegenctl.render.output import row_of
@@ -46,7 +47,7 @@ def trash_text(contents: TrashContents, now: datetime, screen: Screen) -> str:
             describe_age(now - entry.at),
             entry.operation or "-",
             str(files.count) if files else "unreadable",
-            _size(files.size) if files and files.size is not None else "-",
+            size(files.size) if files and files.size is not None else "-",
         )
         lines.append(Line(cells=cells, severity=Severity.OK if files else Severity.UNKNOWN))
     text = table(_TABLE, lines, screen) if lines else "no sites in the trash\n"
@@ -65,13 +66,3 @@ def prune_text(result: PruneResult, *, dry_run: bool) -> str:
     lines = [f"{result.count} {what} {'would be ' if dry_run else ''}deleted from the trash"]
     lines += [f"  {neutralise(name)}  {neutralise(reason)}" for name, reason in result.failed.items()]
     return "".join(f"{line}\n" for line in lines)
-
-
-def _size(size: int) -> str:
-    """The size in bytes with a decimal unit."""
-    amount = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 999.5:
-            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 9.95 else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"

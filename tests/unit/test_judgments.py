@@ -331,7 +331,7 @@ EXHAUSTED = replace(conditions(Condition.FAILED), remedies={Condition.FAILED: fi
         (
             disk,
             [replace(DIRECTORY, free=1)],
-            "make room: sitegenctl maintain --keep-trash 1d   (deletes what has been in the trash for longer)",
+            "make room: sitegenctl trash prune --older-than 1d   (deletes what has been in the trash for longer)",
         ),
         (
             worker,

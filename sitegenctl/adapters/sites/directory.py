@@ -175,7 +175,7 @@ class SiteDirectory:
     async def read_trash(self) -> TrashContents:
         def read() -> TrashContents:
             self._require_base()
-            names = self._trash_names()
+            names = [name for name in self._trash_names() if not name.startswith(_DELETED)]
             entries = [entry for name in names if (entry := TrashEntry.of(name)) is not None]
             return TrashContents(
                 entries=sorted(entries, key=TrashEntry.listing_order), foreign=len(names) - len(entries)

@@ -18,7 +18,7 @@ class Command(StrEnum):
     RESET_EMPTY = "reset-empty"
     CANCEL = "cancel"
     TRASH_LIST = "trash list"
-    TRASH_RESTORE = "trash restore"
+    TRASH_PRUNE = "trash prune"
     MAINTAIN = "maintain"
     STATUS = "status"
     INSPECT = "inspect"

@@ -112,9 +112,8 @@ def disk(facts: DirectoryFacts) -> Finding:
     inodes = facts.free_inodes if facts.inodes and facts.free_inodes is not None else _INODES_WARNING
     if inodes < _INODES_WARNING:
         evidence += f", but only {counted(inodes, 'file')} can be created"
-    remedy = Remedy.run(
-        Command.MAINTAIN, advice="make room", keep_trash="1d", note="deletes what has been in the trash for longer"
-    )
+    note = "deletes what has been in the trash for longer"
+    remedy = Remedy.run(Command.TRASH_PRUNE, advice="make room", older_than="1d", note=note)
     if facts.free < _DISK_FAILURE or inodes < _INODES_FAILURE:
         return failed(evidence, remedy=remedy)
     if facts.free < _DISK_WARNING or inodes < _INODES_WARNING:
