@@ -27,6 +27,7 @@ COMMANDS = {
     "status": ("inspect", _LOOK),
     "inspect": ("inspect", _LOOK),
     "logs": ("logs", _LOOK),
+    "history": ("history", _LOOK),
     "events": ("events", _LOOK),
     "stats": ("stats", _LOOK),
     "live": ("live", _LOOK),

@@ -46,6 +46,10 @@ EXAMPLES: dict[str, Sequence[tuple[str, str]]] = {
         ("logs 28 -f", "Follow the log of order 28"),
         ("logs 28 30-35 --level error", "Only errors of several orders"),
     ),
+    "history": (
+        ("history --since 12h", "What happened last night, and who did it"),
+        ("history --outcome failed", "Only what failed"),
+    ),
     "events": (("events --order 28", "Only what happens to order 28"), ("events --type task-failed", "Only failures")),
     "stats": (("stats --since 7d", "The last week"),),
     "enqueue": (
@@ -94,6 +98,7 @@ _NEAR_MISSES: dict[Command, str] = {
     Command.STATUS: "overview summary health ping",
     Command.LIVE: "top watch monitor ui tui dashboard",
     Command.LOGS: "log tail follow",
+    Command.HISTORY: "past activity audit journal who",
     Command.ENQUEUE: "start run submit publish generate send add push resume",
     Command.RETRY_FAILED: "retry requeue",
     Command.START_STUCK: "start-all",

@@ -154,6 +154,24 @@ class OrdersStore(Protocol):
         They are looked for among the newest million log rows. The first rows of the last one may be missing.
         """
 
+    async def read_all_logs(
+        self,
+        first_id: int,
+        last_id: int,
+        *,
+        limit: int,
+        newest: bool = False,
+        levels: Collection[str] | None = None,
+        journal_only: bool = False,
+    ) -> list[LogRow]:
+        """Read the log rows of all orders from ``first_id`` to ``last_id``, in the order of their ids.
+
+        ``limit`` keeps the oldest of them, or the ``newest``; ``journal_only`` reads only rows of operators.
+        """
+
+    async def customers(self, order_ids: Collection[int]) -> dict[int, str]:
+        """The business or else the customer of each of these orders that exists."""
+
     async def existing(self, order_ids: Collection[int]) -> set[int]:
         """The ids of these orders that exist."""
 

@@ -7,11 +7,12 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from sitegenctl.domain.diagnosis.liveness import Liveness, attribute
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.orders.log import LOOK_BACK, Cursor, LogQuery
-from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
+from sitegenctl.domain.orders.order import MAX_ORDER_ID, LogRow, Order, OrderStatus
 from sitegenctl.domain.orders.run import ENQUEUES, OUTCOME_STEPS, STARTS, RunOutcome
 from sitegenctl.domain.plans.plan import OperationResult, OutcomeKind
 from sitegenctl.domain.ports import OrdersStore, Sources
@@ -286,6 +287,42 @@ async def read(orders: OrdersStore, order_ids: Sequence[int], query: LogQuery) -
         if len(page) < PAGE:
             return
         after = page[-1].log_id
+
+
+#: The newest rows of all orders are looked for within this time.
+_LOOKED_THROUGH = timedelta(days=7)
+
+
+async def read_newest(orders: OrdersStore, query: LogQuery, *, limit: int) -> tuple[list[LogRow], int]:
+    """The newest rows of all orders, at most ``limit``, and the newest id of the log."""
+    window = await orders.log_window(query.since or _LOOKED_THROUGH, lead=timedelta(0))
+    levels = query.level.and_worse
+    rows = await orders.read_all_logs(window.first_id, window.last_id, limit=limit, newest=True, levels=levels)
+    return rows, window.last_id
+
+
+async def tail_all(orders: OrdersStore, *, after: int) -> AsyncIterator[list[LogRow] | Notice]:
+    """Poll the log of all orders without end; yields the rows written after the row with this id, also none.
+
+    A lost connection is taken up again, and no row is lost or repeated.
+    """
+    seen = await orders.read_all_logs(max(after - LOOK_BACK, 0), after, limit=LOOK_BACK + 1)
+    cursor = Cursor({}, seen=[row.log_id for row in seen], floor=max(after - LOOK_BACK, 0), now=time.monotonic())
+    delays: Iterator[float] | None = None
+    while True:
+        try:
+            rows = await orders.read_all_logs(cursor.after_id + 1, MAX_ORDER_ID, limit=PAGE * 10)
+        except SourceError as exc:
+            if delays is None:
+                delays = back_off()
+                yield Notice(message=exc.message)
+            await asyncio.sleep(next(delays))
+            continue
+        if delays is not None:
+            delays = None
+            yield REGAINED
+        yield cursor.fresh(rows, now=time.monotonic())
+        await asyncio.sleep(_QUIET_INTERVAL)
 
 
 async def read_and_follow(

@@ -42,6 +42,19 @@ SELECT l.* FROM unnest($1::bigint[]) AS o(wanted) CROSS JOIN LATERAL (
 """  # noqa: S608 - constants of this module
 
 
+#: The rows of all orders with the ids $1 to $2, the oldest $5; under True the newest, highest id first.
+OF_ALL = {
+    newest: f"""
+SELECT {_COLUMNS} FROM site_generation_logs
+ WHERE id BETWEEN $1::bigint AND $2::bigint
+   AND ($3::text[] IS NULL OR lower(coalesce(status, 'info')) = ANY($3::text[]))
+   AND (NOT $4 OR step LIKE 'OPERATOR\\_%')
+ ORDER BY id {"DESC" if newest else "ASC"} LIMIT $5
+"""  # noqa: S608 - constants of this module
+    for newest in (False, True)
+}
+
+
 def bisection(since: str) -> str:
     """The beginning of a query that finds the first id of the log since a timestamp, as ``min(high)``.
 

@@ -179,6 +179,24 @@ class PostgresOrders:
         journal = [row for each in rows if (row := journal_row(each)) is not None]
         return [row for row in journal if operation is None or row.operation == operation]
 
+    async def read_all_logs(
+        self,
+        first_id: int,
+        last_id: int,
+        *,
+        limit: int,
+        newest: bool = False,
+        levels: Collection[str] | None = None,
+        journal_only: bool = False,
+    ) -> list[LogRow]:
+        wanted = None if levels is None else list(levels)
+        rows = await self._main.fetch(log.OF_ALL[newest], first_id, last_id, wanted, journal_only, limit)
+        read = [LogRow(**{**row, "details": queries.parse_details(row["details"])}) for row in rows]
+        return read[::-1] if newest else read
+
+    async def customers(self, order_ids: Collection[int]) -> dict[int, str]:
+        return {row["id"]: row["name"] for row in await self._main.fetch(queries.CUSTOMERS, list(order_ids))}
+
     async def existing(self, order_ids: Collection[int]) -> set[int]:
         return {row["id"] for row in await self._main.fetch(queries.EXISTING, list(order_ids))}
 

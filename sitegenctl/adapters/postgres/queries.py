@@ -119,6 +119,11 @@ SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site
 
 EXISTING = "SELECT id FROM site_orders WHERE id = ANY($1::bigint[])"
 
+CUSTOMERS = """
+SELECT o.id, coalesce(nullif(s.business_name, ''), o.customer_name) AS name
+  FROM site_orders o LEFT JOIN site_onboardings s ON s.order_id = o.id WHERE o.id = ANY($1::bigint[])
+"""
+
 #: The orders with the ids $1.
 BY_ID = _READ + " WHERE o.id = ANY($1::bigint[])"
 

@@ -1,4 +1,4 @@
-"""``logs ORDERS``: show or follow the generation log of orders."""
+"""``logs``: show or follow the generation log of orders, or of all."""
 
 from __future__ import annotations
 
@@ -60,14 +60,18 @@ def logs(
         number("--last", min=0, max=MAX_ROWS, help=f"Newest N rows per order (default {DEFAULT_LAST}); 0 is all."),
     ] = None,
 ) -> int:
-    """Show or follow the generation log of orders."""
+    """Show or follow the generation log."""
     follow = follow or until_done
     from sitegenctl.cli.order_selection import read_order_ids
 
     query = make_query(since, level, last)
-    order_ids = read_order_ids(orders, source)
+    order_ids = read_order_ids(orders, source) if orders or source is not None else None
+    if order_ids is None and until_done:
+        raise UsageProblem("--until-done needs orders")
     if follow and call.output in (Output.JSON, Output.CSV):
         raise UsageProblem(f"a followed log has no end, and {call.output} needs one", hint="use -o ndjson")
+    if order_ids is None:
+        return signals.run(_all_logs(call, query, last=last, follow=follow))
     return signals.run(_logs(call, order_ids, query, follow=follow, until_done=until_done))
 
 
@@ -78,13 +82,13 @@ def make_query(since: str | None, level: LogLevel, last: int | None) -> LogQuery
     return LogQuery(since=read_since(since) if since is not None else None, level=level, last=last or None)
 
 
-def read_since(text: str) -> timedelta | datetime:
+def read_since(text: str, option: str = "--since") -> timedelta | datetime:
     """Read an age such as ``10m`` or a time in ISO 8601. Raises ``UsageProblem``."""
     from datetime import datetime
 
     from sitegenctl.config.settings import parse_duration
 
-    problem = UsageProblem(f"--since {text}: neither an age such as 10m nor a time such as 2026-01-31T08:00")
+    problem = UsageProblem(f"{option} {text}: neither an age such as 10m nor a time such as 2026-01-31T08:00")
     if not text.isascii():
         raise problem
     try:
@@ -128,6 +132,35 @@ async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, foll
     if not shown:
         print("note: no rows", file=sys.stderr)
     return operation.exit_code({}, missing)
+
+
+async def _all_logs(call: Invocation, query: LogQuery, *, last: int | None, follow: bool) -> int:
+    """The newest rows of all orders."""
+    from sitegenctl.operations import follow as operation
+    from sitegenctl.render.log import LOG_COLUMNS, log_data
+    from sitegenctl.session import open_session
+
+    limit = DEFAULT_LAST if last is None else last or MAX_ROWS
+    async with open_session(call.settings(), call.command) as session:
+        rows, last_id = await operation.read_newest(session.orders, query, limit=limit)
+        if not follow and call.output is not Output.NDJSON:
+            data = [log_data(row) for row in rows]
+            lines = "".join(f"{line}\n" for row in rows for line in _lines(row, _digits(rows)))
+            text = lines or "no rows\n"
+            return call.write({"rows": data}, lambda: text, rows=data, columns=LOG_COLUMNS)
+        show = _printer(call, [row.order_id for row in rows] or [0], always=True)
+        for row in rows:
+            show(row)
+        if follow:
+            async with signals.while_read():
+                async for event in operation.tail_all(session.orders, after=last_id):
+                    if isinstance(event, operation.Notice):
+                        print(f"note: {shorten(event.message, _NOTE_WIDTH)}", file=sys.stderr, flush=True)
+                        continue
+                    for row in event:
+                        if query.level.includes(row.status):
+                            show(row)
+    return 0
 
 
 async def _document(
@@ -176,23 +209,34 @@ async def _follow(
     return operation.exit_code(endings, missing)
 
 
-def _printer(call: Invocation, existing: Sequence[int]) -> Callable[[LogRow], None]:
-    """A function that prints a row, in the width that the terminal has then."""
-    from sitegenctl.render.log import log_data, log_lines, log_severity
-    from sitegenctl.render.table import coloured
+def _printer(call: Invocation, existing: Sequence[int], *, always: bool = False) -> Callable[[LogRow], None]:
+    """A function that prints a row, with its order if there are several or ``always``."""
+    from sitegenctl.render.log import log_data
 
     digits = max(len(str(order_id)) for order_id in existing)
 
     def show(row: LogRow) -> None:
         if call.output == Output.NDJSON:
             print(to_json(log_data(row)), flush=True)
-            return
-        now = screen()
-        prefix = f"{row.order_id:>{digits}}  " if len(existing) > 1 else ""
-        lines = log_lines(row, width=now.width, prefix=prefix, indent="")
-        print(coloured("\n".join(lines), log_severity(row.status), now), flush=True)
+        else:
+            print(*_lines(row, digits if always or len(existing) > 1 else 0), sep="\n", flush=True)
 
     return show
+
+
+def _digits(rows: Sequence[LogRow]) -> int:
+    return max((len(str(row.order_id)) for row in rows), default=0)
+
+
+def _lines(row: LogRow, digits: int) -> list[str]:
+    """The lines of a row in the width that the terminal has now; ``digits`` is the width of its order, 0 omits it."""
+    from sitegenctl.render.log import log_lines, log_severity
+    from sitegenctl.render.table import coloured
+
+    now = screen()
+    prefix = f"{row.order_id:>{digits}}  " if digits else ""
+    lines = log_lines(row, width=now.width, prefix=prefix, indent="")
+    return coloured("\n".join(lines), log_severity(row.status), now).split("\n")
 
 
 def _no_such(missing: Sequence[int]) -> str:

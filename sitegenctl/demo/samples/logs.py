@@ -100,7 +100,7 @@ def failed_run(style: RunStyle, last_step: str, error: str, *, resumed: bool = F
 def operator_row(action: str, actor: str, **details: Any) -> SampleLog:
     """Return the journal row of an ``enqueue`` or a ``cancel`` by an operator."""
     user, _, host = actor.partition("@")
-    details = {**details, "actor": user, "host": host, "command": f"sitegenctl {action}"}
+    details = {**details, "actor": user, "host": host, "command": action}
     if action == "cancel":
         return SampleLog(OPERATOR_CANCEL, f"Cancelled by {actor}", details=details, pause=95)
     return SampleLog(OPERATOR_ENQUEUE, f"Enqueued by {actor}", details=details, pause=1800)

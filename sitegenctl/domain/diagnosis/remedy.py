@@ -26,6 +26,7 @@ class Command(StrEnum):
     INSPECT_QUEUE = "inspect queue"
     INSPECT_WORKERS = "inspect workers"
     LOGS = "logs"
+    HISTORY = "history"
     LIVE = "live"
     DOCTOR = "doctor"
     QUEUE_RESUME = "queue resume"

@@ -74,7 +74,7 @@ class JournalRow:
     revoked: tuple[RevokedTask, ...] = ()
     resume: bool = True
     trashes: bool = False  # the files were to be moved to the trash
-    undoes: str | None = None  # the operation that it takes back
+    undoes: str | None = None  # the operation that it reverses
     at: datetime | None = None  # by the log's clock, naive
     age: timedelta | None = None
 
@@ -172,7 +172,7 @@ class Operation:
 
     @property
     def undoes(self) -> str | None:
-        """The operation that it takes back."""
+        """The operation that it reverses."""
         return next((entry.row.undoes for entry in self.entries if entry.row.undoes), None)
 
 

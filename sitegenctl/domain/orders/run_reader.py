@@ -73,6 +73,7 @@ class LoggedRun:
     last_at: datetime | None = None  # of its last row
     last_repeated: bool = False  # that time comes twice
     last_step: str = ""
+    last_id: int = 0  # of its last row
     stages: dict[str, float] = field(default_factory=dict)  # seconds spent in each until it succeeded or ended
     stage: Stage | None = None  # the furthest that it reached
     error: str | None = None  # the message of its last ERROR
@@ -118,7 +119,7 @@ class LoggedRun:
                 passed = _seconds(self.last_at or at, at, repeated=self.last_repeated)
                 self.stages[self.stage.name] = self.stages.get(self.stage.name, 0.0) + passed
             self.last_at, self.last_repeated = at, row.is_repeated
-        self.last_step, self.last_age = step, row.age
+        self.last_step, self.last_age, self.last_id = step, row.age, row.log_id
         if step in STARTS:
             self.is_announced = True
         if self.in_preamble and step not in _PREAMBLE:
@@ -224,6 +225,10 @@ class RunStream:
     def newest(self) -> Iterator[LoggedRun]:
         """The newest run so far of every order."""
         return (run for reader in self._readers.values() if (run := reader.newest) is not None)
+
+    def newest_of(self, order_id: int) -> LoggedRun | None:
+        """The newest run so far of this order."""
+        return self._readers[order_id].newest
 
     def forget(self, before: datetime) -> None:
         """Forget the orders whose newest run has no row since then."""

@@ -1,0 +1,155 @@
+"""Read what happened: runs and operations of all orders within a time, one operation, and what is new.
+
+Windows of the log's primary key are read: the cost depends on the time that is asked for, not on the size of the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from sitegenctl.domain.orders.operation import JournalRow, journal_row, operations_of
+from sitegenctl.domain.orders.order import LogRow
+from sitegenctl.domain.orders.run import OUTCOME_STEPS
+from sitegenctl.domain.orders.run_reader import LoggedRun, RunRow, RunStream
+from sitegenctl.domain.ports import OrdersStore
+from sitegenctl.domain.statistics.activity import (
+    Activity,
+    ActivityFilter,
+    OperationActivity,
+    Past,
+    RunActivity,
+    run_activity,
+)
+from sitegenctl.domain.statistics.statistics import LEAD
+from sitegenctl.errors import SourceError
+from sitegenctl.operations.follow import Notice, tail_all
+from sitegenctl.operations.overview import runs_of
+
+#: Rows read in one query.
+_PAGE = 20_000
+
+
+async def past(
+    orders: OrdersStore,
+    since: timedelta | datetime,
+    only: ActivityFilter,
+    *,
+    until: timedelta | datetime | None = None,
+    last: int | None = None,
+) -> Past:
+    """Read the runs and operations since then, oldest first; times as in ``OrdersStore.log_window``.
+
+    A run that ends after ``until`` is unfinished. ``last`` keeps the newest ones.
+    """
+    window = await orders.log_window(since, lead=LEAD, until=until)
+    found: list[Activity] = []
+    if only.wants_runs:
+        found += [run_activity(run) async for run in runs_of(orders, window, bounds_only=True)]
+    if only.wants_operations:
+        rows = await _journal(orders, window.first_id, window.last_id)
+        found += [OperationActivity(operation=operation) for operation in operations_of(rows)]
+    found = [each for each in found if each.at is not None and window.includes(each.at)]
+    # By id: times of the log go back at the end of daylight saving time.
+    found.sort(key=lambda each: each.log_id)
+    customers: dict[int, str] = {}
+    if only.search is not None:
+        customers = await _customers(orders, found)
+    found = [each for each in found if only.includes(each, customers)]
+    shown = found[-last:] if last else found
+    if only.search is None:
+        customers = await _customers(orders, shown)
+    return Past(window=window, activity=_named(shown, customers), left_out=len(found) - len(shown))
+
+
+def _named(activity: Sequence[Activity], customers: dict[int, str]) -> list[Activity]:
+    return [
+        replace(each, customer=customers.get(each.order_id)) if isinstance(each, RunActivity) else each
+        for each in activity
+    ]
+
+
+async def _customers(orders: OrdersStore, activity: Sequence[Activity]) -> dict[int, str]:
+    ids: set[int] = set()
+    for each in activity:
+        if isinstance(each, RunActivity):
+            ids.add(each.order_id)
+        else:
+            ids.update(entry.order_id for entry in each.operation.entries)
+    return await orders.customers(ids) if ids else {}
+
+
+async def _journal(orders: OrdersStore, first_id: int, last_id: int) -> list[JournalRow]:
+    """The journal rows with these ids, lowest first."""
+    found: list[JournalRow] = []
+    while first_id <= last_id:
+        rows = await orders.read_all_logs(first_id, last_id, limit=_PAGE, journal_only=True)
+        found += [row for each in rows if (row := journal_row(each)) is not None]
+        if len(rows) < _PAGE:
+            break
+        first_id = rows[-1].log_id + 1
+    return found
+
+
+async def follow(orders: OrdersStore, only: ActivityFilter, *, after: int) -> AsyncIterator[Activity | Notice]:
+    """Yield runs as they end and operations as they happen after the row with this id, without end.
+
+    A lost connection is taken up again.
+    """
+    window = await orders.log_window(timedelta(0), lead=LEAD)
+    stream = RunStream()
+    async for begun in _rows(orders, window.first_id, after):
+        stream.feed(begun)
+    pending: list[JournalRow] = []
+    ready: list[Activity] = []
+    ended: dict[int, LoggedRun] = {}
+    async for rows in tail_all(orders, after=after):
+        if not isinstance(rows, list):
+            yield rows
+            continue
+        ready += _ended(rows, stream, ended)
+        journal = [row for each in rows if (row := journal_row(each)) is not None]
+        # An operation is complete when a poll brings no more rows of it.
+        grown = {row.operation for row in journal if row.operation is not None}
+        complete = [row for row in pending if row.operation not in grown]
+        pending = [row for row in pending if row.operation in grown] + journal
+        ready += [OperationActivity(operation=each) for each in operations_of(complete)]
+        try:
+            customers = await _customers(orders, ready)
+        except SourceError:
+            continue  # the next poll reports it
+        for activity in _named(sorted(ready, key=lambda each: each.log_id), customers):
+            if only.includes(activity, customers):
+                yield activity
+        ready = []
+
+
+def _ended(rows: Sequence[LogRow], stream: RunStream, known: dict[int, LoggedRun]) -> list[Activity]:
+    """The runs that these rows end; one that writes several outcomes ends once. ``known`` has the last by order."""
+    found: dict[int, LoggedRun] = {}
+    for row in rows:
+        stream.feed(
+            RunRow(
+                log_id=row.log_id,
+                order_id=row.order_id,
+                step=row.step,
+                at=row.created_at,
+                message=row.message if row.step == "ERROR" else None,
+            )
+        )
+        if row.step in OUTCOME_STEPS and (run := stream.newest_of(row.order_id)) is not None:
+            if known.get(row.order_id) is not run:
+                found[row.order_id] = run
+            known[row.order_id] = run
+    return [run_activity(run) for run in found.values()]
+
+
+async def _rows(orders: OrdersStore, first_id: int, last_id: int) -> AsyncIterator[RunRow]:
+    while first_id <= last_id:
+        rows = await orders.read_run_rows(first_id, last_id, limit=_PAGE, bounds_only=True)
+        for row in rows:
+            yield row
+        if len(rows) < _PAGE:
+            break
+        first_id = rows[-1].log_id + 1

@@ -1,0 +1,152 @@
+"""Runs and operations as text and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sitegenctl.domain.diagnosis.condition import Severity
+from sitegenctl.domain.diagnosis.describe import describe_age
+from sitegenctl.domain.orders.operation import EntryOutcome, Operation, OperationEntry
+from sitegenctl.domain.statistics.activity import Activity, ActivityOutcome, Past, RunActivity
+from sitegenctl.render.log import row_prefix
+from sitegenctl.render.output import row_of
+from sitegenctl.render.table import Column, Line, Screen, coloured, table
+from sitegenctl.render.text import hanging, iso, neutralise, shorten
+
+HISTORY_COLUMNS = (
+    *("kind", "at", "outcome", "order_id", "customer", "duration_seconds", "reason"),
+    *("operation", "actor", "host", "command", "orders", "rolled_back", "undoes", "log_id"),
+)
+ENTRY_COLUMNS = ("order_id", "customer", "step", "before", "after", "outcome", "task_id", "message", "at", "log_id")
+
+_MARKS = {
+    ActivityOutcome.GENERATED: "✓",
+    ActivityOutcome.FAILED: "✗",
+    ActivityOutcome.CUT_SHORT: "!",
+    ActivityOutcome.DONE: "·",
+}
+_SEVERITIES = {ActivityOutcome.FAILED: Severity.FAULT, ActivityOutcome.CUT_SHORT: Severity.UNKNOWN}
+
+# Order numbers of an operation that are named on its line.
+_NAMED = 8
+
+_MAX_REASON = 300
+
+
+def activity_data(activity: Activity) -> dict[str, Any]:
+    """A run or an operation for JSON; ``at`` is by the log's clock."""
+    if isinstance(activity, RunActivity):
+        return row_of(activity, HISTORY_COLUMNS, duration_seconds=activity.seconds, outcome=str(activity.outcome))
+    operation = activity.operation
+    return row_of(
+        activity,
+        HISTORY_COLUMNS,
+        outcome=str(activity.outcome),
+        **{name: value for name, value in operation_data(operation).items() if name in HISTORY_COLUMNS},
+    )
+
+
+def operation_data(operation: Operation) -> dict[str, Any]:
+    """An operation for JSON."""
+    return {
+        "operation": operation.operation_id,
+        "kind": str(operation.kind),
+        "at": iso(operation.at),
+        "actor": operation.actor,
+        "host": operation.host,
+        "command": operation.command,
+        "undoes": operation.undoes,
+        "orders": len(operation.entries),
+        "rolled_back": sum(entry.outcome is EntryOutcome.ROLLED_BACK for entry in operation.entries),
+    }
+
+
+def entry_data(entry: OperationEntry, customers: Mapping[int, str]) -> dict[str, Any]:
+    """What an operation did to one order, for JSON."""
+    shown = entry.rollback or entry.row
+    return row_of(
+        entry.row,
+        ENTRY_COLUMNS,
+        customer=customers.get(entry.order_id),
+        outcome=str(entry.outcome),
+        message=shown.message,
+    )
+
+
+def history_text(past: Past, screen: Screen) -> str:
+    """The runs and operations as lines, the newest last."""
+    lines = []
+    if past.left_out:
+        lines.append(f"({past.left_out} earlier; --last 0 shows them)")
+    for each in past.activity:
+        lines += activity_lines(each, past.window.until, screen)
+    if not past.activity:
+        lines.append(f"nothing since {past.window.since:%Y-%m-%d %H:%M}, on the log's clock")
+    return "\n".join(lines) + "\n"
+
+
+def activity_lines(activity: Activity, today: datetime | None, screen: Screen) -> list[str]:
+    """One run or operation, wrapped to the screen, with its date if that is not today."""
+    mark = _MARKS.get(activity.outcome, " ")
+    if isinstance(activity, RunActivity):
+        what, text = str(activity.outcome), _run_text(activity)
+    else:
+        what, text = activity.operation.command or "unknown", _operation_text(activity.operation)
+    prefix = row_prefix(activity.at, today, mark, shorten(what, 20), screen.width)
+    text = coloured("\n".join(hanging(prefix, neutralise(text), screen.width)), _severity(activity), screen)
+    return text.split("\n")
+
+
+def _severity(activity: Activity) -> Severity:
+    return _SEVERITIES.get(activity.outcome, Severity.OK)
+
+
+def _run_text(run: RunActivity) -> str:
+    text = f"order {run.order_id}  {run.customer or '-'}"
+    if run.seconds is not None:
+        text += f"  in {describe_age(timedelta(seconds=run.seconds))}"
+    return f"{text}: {shorten(run.reason, _MAX_REASON)}" if run.reason else text
+
+
+def _operation_text(operation: Operation) -> str:
+    ids = [str(entry.order_id) for entry in operation.entries]
+    count = f"{len(ids)} {'order' if len(ids) == 1 else 'orders'}"
+    named = " ".join(ids[:_NAMED]) + (" …" if len(ids) > _NAMED else "")
+    text = f"{count}: {named}  by {operation.actor or 'unknown'}@{operation.host or 'unknown'}"
+    failed = operation_data(operation)["rolled_back"]
+    if failed:
+        text += f"  {failed} rolled back"
+    if operation.undoes:
+        text += f"  undoes {operation.undoes}"
+    return f"{text}  {operation.operation_id}" if operation.operation_id else text
+
+
+def operation_text(operation: Operation, customers: Mapping[int, str], screen: Screen) -> str:
+    """An operation with its orders, before, after and outcome."""
+    at = f"{operation.at:%Y-%m-%d %H:%M:%S}" if operation.at else "at an unknown time"
+    heading = f"{operation.operation_id}  {operation.command}  by {operation.actor}@{operation.host}  {at}"
+    columns = (
+        Column(heading="order", number=True),
+        Column(heading="customer", may_shrink=True, from_width=70),
+        Column(heading="before"),
+        Column(heading="after"),
+        Column(heading="outcome"),
+        Column(heading="what", may_shrink=True, most=_MAX_REASON),
+    )
+    lines = [
+        Line(
+            cells=(
+                str(entry.order_id),
+                customers.get(entry.order_id) or "-",
+                entry.row.before or "-",
+                entry.row.after or entry.row.before or "-",
+                entry.outcome.replace("-", " "),
+                entry.rollback.message if entry.rollback is not None else entry.row.reason,
+            ),
+            severity=Severity.FAULT if entry.rollback is not None else Severity.OK,
+        )
+        for entry in operation.entries
+    ]
+    return f"{neutralise(heading)}\n{table(columns, lines, screen, indent=2)}"
