@@ -37,6 +37,7 @@ COMMANDS = {
     "reset": ("reset", _FIX),
     "reset-empty": ("reset", _FIX),
     "cancel": ("cancel", _FIX),
+    "undo": ("undo", _FIX),
     "repair": ("repair", _FIX),
     "trash": ("trash", _FIX),
     "queue": ("queue", _FIX),

@@ -67,6 +67,10 @@ EXAMPLES: dict[str, Sequence[tuple[str, str]]] = {
         ("cancel 28", "Remove order 28 from the queue and hold it"),
         ("cancel 28 --terminate", "Also if it is running"),
     ),
+    "undo": (
+        ("undo --dry-run", "What undoing your last command would do"),
+        ("undo 1v3k8q2-x7m", "Undo this operation"),
+    ),
     "repair": (
         ("repair --dry-run", "What is broken, and what would be done"),
         ("repair 28", "Fix only order 28"),

@@ -4,6 +4,9 @@ The phases, always in this order: read the queue again; apply the transitions (o
 status, journal with the id of the task to come); revoke tasks; move files to the trash, or back; publish or requeue.
 What fails on the way is rolled back, files first. A process killed in between leaves orders whose journal has the
 intention: a task that exists nowhere, which ``repair`` publishes under the same id, or tasks and files as they were.
+
+An undo that removes a task or brings files back only journals that at first; a second transaction sets the status once
+they are as before. A process killed in between leaves an order as the operation did, which can be undone again.
 """
 
 from __future__ import annotations
@@ -65,6 +68,7 @@ class Batch:
     applied: TransitionResult = field(default_factory=TransitionResult)
     failures: dict[int, Failure] = field(default_factory=dict)  # by order
     trashed: dict[int, str] = field(default_factory=dict)
+    undone: set[int] = field(default_factory=set)  # orders whose undo is completed
     previous: Batch | None = None  # it publishes after that one has
     lost: SourceError | None = None  # the source that could not be reached before anything was changed
     has_published: asyncio.Event = field(default_factory=asyncio.Event)
@@ -87,6 +91,8 @@ class Batch:
                     await self._trash(steps)
                 if steps := [step for step in self._active() if step.untrash is not None]:
                     await self._untrash(steps)
+                if steps := [step for step in self._active() if step.beginning is not None]:
+                    await self._complete(steps)
             if self.previous is not None:
                 # Orders are generated in the order of their publication.
                 await self.previous.has_published.wait()
@@ -148,7 +154,9 @@ class Batch:
             except SourceError as exc:
                 context.refusal = exc
                 raise
-        with_row = [step for step in self.steps if step.before is not None and step.order_id not in self.skips]
+        with_row = [
+            step.beginning or step for step in self.steps if step.before is not None and step.order_id not in self.skips
+        ]
         if with_row:
             self.applied = await context.sources.orders.apply(with_row, context.actor)
         failpoints.reached(Failpoint.APPLIED)
@@ -200,8 +208,29 @@ class Batch:
         except SourceError as exc:
             failed = dict.fromkeys(names, exc.message)
         for step in steps:
-            self._fail([step], failed.get(step.order_id))
+            self._fail([step], failed.get(step.order_id), hint=_republish(step))
         failpoints.reached(Failpoint.UNTRASHED)
+
+    async def _complete(self, steps: Sequence[Step]) -> None:
+        """Set the status from before the undone operation: the tasks and files are as they were then."""
+        begun = [replace(step, last_log_id=self.applied.journal_ids[step.order_id]) for step in steps]
+        try:
+            result = await self.context.sources.orders.apply(begun, self.context.actor)
+        except Unconfirmed as exc:
+            self.skips |= {step.order_id: not_applied(step, exc) for step in steps}
+            return
+        except SourceError as exc:
+            self._fail(steps, exc.message, hint=exc.hint)
+            return
+        for step in steps:
+            if (change := result.changed.get(step.order_id)) is not None:
+                # What happened since is not to be rolled back.
+                self._skip(step, change, kind=OutcomeKind.FAILED)
+            elif (failure := result.failed.get(step.order_id)) is not None:
+                self._fail([step], failure.reason, hint=failure.hint or _republish(step))
+        self.applied = replace(self.applied, journal_ids={**self.applied.journal_ids, **result.journal_ids})
+        self.undone |= result.journal_ids.keys()
+        failpoints.reached(Failpoint.UNDONE)
 
     async def _publish(self, steps: Sequence[Step]) -> None:
         context = self.context
@@ -280,10 +309,16 @@ class Batch:
         ]
 
     def _by_journal_id(self, steps: Iterable[Step]) -> dict[int, Step]:
-        return {self.applied.journal_ids[step.order_id]: step for step in steps}
+        """The steps as they are journaled so far."""
+        return {
+            self.applied.journal_ids[step.order_id]: step if step.order_id in self.undone else step.beginning or step
+            for step in steps
+        }
 
-    def _skip(self, step: Step, reason: str, *, task_id: str | None = None) -> None:
-        self.skips[step.order_id] = outcome_of(step, OutcomeKind.SKIPPED, reason, task_id=task_id)
+    def _skip(
+        self, step: Step, reason: str, *, task_id: str | None = None, kind: OutcomeKind = OutcomeKind.SKIPPED
+    ) -> None:
+        self.skips[step.order_id] = outcome_of(step, kind, reason, task_id=task_id)
 
     def _fail(self, steps: Iterable[Step], reason: str | None, *, hint: Hint | None = None) -> None:
         """Record why these steps failed; None: they did not."""
@@ -294,6 +329,13 @@ class Batch:
 def _has_gone(kept: LiveTask, tasks: Sequence[LiveTask]) -> bool:
     # A running task may end at any moment, and a worker that acknowledges early has it out of the broker.
     return kept.state is not TaskState.RUNNING and all(task.task_id != kept.task_id for task in tasks)
+
+
+def _republish(step: Step) -> Remedy | None:
+    """What publishes the task again that an undo removed before it failed."""
+    if not step.revoke:
+        return None
+    return Remedy.run(Command.REPAIR, step.order_id, advice="its task was removed; to publish it again")
 
 
 async def _find_published(

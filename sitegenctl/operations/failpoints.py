@@ -16,6 +16,7 @@ class Failpoint(StrEnum):
     REVOKED = "revoked"  # the tasks to remove are gone
     TRASHED = "trashed"  # the files are in the trash
     UNTRASHED = "untrashed"  # the files are back from the trash
+    UNDONE = "undone"  # the database has the status from before, once tasks and files are as before
     PUBLISHED = "published"  # the new tasks are in the queue
     REQUEUED = "requeued"  # orphaned tasks are in the queue again
     ROLLED_BACK = "rolled_back"  # what failed has been restored

@@ -12,7 +12,8 @@ from typing import ClassVar, NamedTuple
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
-from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.orders.operation import Operation
+from sitegenctl.domain.orders.order import LogRow, OrderStatus
 from sitegenctl.domain.orders.run import MAX_ATTEMPTS
 from sitegenctl.domain.orders.site import MIN_SITE_FILES
 from sitegenctl.domain.plans.cancel import plan_cancel, plan_purge
@@ -23,6 +24,7 @@ from sitegenctl.domain.plans.plan import Plan, joined
 from sitegenctl.domain.plans.repair import RepairFacts, RepairOptions, needs_logs, plan_repair, reused_ids
 from sitegenctl.domain.plans.reset import EMPTY_FOR, ResetOptions, plan_reset, plan_reset_empty
 from sitegenctl.domain.plans.restore import RestoreFacts, choose_entries, plan_restore
+from sitegenctl.domain.plans.undo import LOG_ROWS, UndoFacts, plan_undo
 from sitegenctl.domain.ports import Sources
 from sitegenctl.domain.queue.task import TaskState
 from sitegenctl.operations.observe import (
@@ -205,6 +207,34 @@ class RestorePlanner(BulkPlanner):
         files = {order_id: counted[entry.name] for order_id, entry in entries.items() if entry.name in counted}
         facts = RestoreFacts(entries=entries, files=files)
         return plan_restore(snapshot, order_ids, facts, force=self.force)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UndoPlanner(BulkPlanner):
+    """Undo an operation for the selected orders."""
+
+    operation: Operation
+
+    async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
+        """Read these orders, their logs and the trash, and decide which to undo."""
+        selected = frozenset(order_ids)
+        rows = {entry.order_id: entry.row for entry in self.operation.entries if entry.order_id in selected}
+        snapshot = await observe(sources, order_ids, files=False, cache=cache)
+        require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
+        with_files = [order_id for order_id, row in rows.items() if row.trashes]
+        trashed: Mapping[int, str] = {}
+        if with_files:
+            # The newest of an order comes first.
+            entries = reversed((await sources.sites.read_trash()).entries)
+            trashed = {each.order_id: each.name for each in entries if each.operation == self.operation.operation_id}
+            # Not as a part of the snapshot: a directory without sites is no wrong one if the trash has them.
+            snapshot = replace(snapshot, files=await sources.sites.count(with_files, sizes=False))
+        log = await sources.orders.read_log(order_ids, last=LOG_ROWS)
+        logs: dict[int, list[LogRow]] = {}
+        for row in log:
+            logs.setdefault(row.order_id, []).append(row)
+        facts = UndoFacts(rows=rows, logs=logs, trashed=trashed)
+        return plan_undo(snapshot, order_ids, facts, new_task_id=sources.queue.new_task_id)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,6 +58,8 @@ def _words(remedy: Remedy, selector: str | None) -> Iterator[str]:
     if selector is not None and not remedy.command.is_for_demo:
         yield neutralise(selector)
     yield remedy.command.value
+    if remedy.operation is not None:
+        yield remedy.operation
     yield from map(str, remedy.orders)
     if remedy.any_order:
         yield "ORDER"

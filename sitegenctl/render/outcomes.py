@@ -7,11 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
-from sitegenctl.domain.diagnosis.remedy import Hint, Remedy
+from sitegenctl.domain.diagnosis.describe import describe_age
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
+from sitegenctl.domain.orders.operation import Operation
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind
+from sitegenctl.errors import Refused
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import Report, error_data, row_of
+from sitegenctl.render.table import Column, Line, Screen, table
 from sitegenctl.render.text import hanging, neutralise
 
 #: Above this number of orders, those that succeeded are only counted.
@@ -47,6 +51,50 @@ def outcomes_report(
             if outcome.outcome in (OutcomeKind.REFUSED, OutcomeKind.FAILED)
         ],
         text_has_errors=True,
+    )
+
+
+CANDIDATE_COLUMNS = ("operation", "age_seconds", "actor", "host", "command", "orders")
+
+
+def candidates_report(operations: Sequence[Operation], *, selector: str | None = None) -> Report:
+    """The operations that ``undo`` may mean, newest first."""
+    ages = [operation.entries[0].row.age for operation in operations]
+    rows = [
+        row_of(
+            operation,
+            CANDIDATE_COLUMNS,
+            operation=operation.operation_id,
+            age_seconds=age,
+            orders=len(operation.entries),
+        )
+        for operation, age in zip(operations, ages, strict=True)
+    ]
+    columns = [
+        *(Column(heading=name) for name in ("operation", "age", "by", "command")),
+        Column(heading="orders", number=True),
+    ]
+    lines = [
+        Line(
+            cells=[
+                operation.operation_id or "",
+                describe_age(age),
+                f"{operation.actor}@{operation.host}",
+                operation.command or "",
+                str(len(operation.entries)),
+            ]
+        )
+        for operation, age in zip(operations, ages, strict=True)
+    ]
+    hint = Remedy(command=Command.UNDO, operation=operations[0].operation_id, advice="name the operation, for example")
+    return Report(
+        command="undo",
+        data={"candidates": rows},
+        rows=rows,
+        columns=CANDIDATE_COLUMNS,
+        text=lambda: table(columns, lines, Screen(width=sys.maxsize, colour=False)),
+        exit_code=Refused.exit_code,
+        errors=[error_data("it is not clear which operation to undo", hint_text(hint, selector))],
     )
 
 

@@ -18,7 +18,7 @@ LINES = (
     *("doctor --quick", "doctor", "stats", "metrics", "maintain --dry-run", "config show", "config contexts"),
     *("enqueue 28 29", "enqueue 30 99 --dry-run", "start-stuck --dry-run", "retry-failed --dry-run", "reset 29 --yes"),
     *("reset-empty --dry-run", "cancel 28 --yes", "repair --dry-run", "queue pause", "queue resume"),
-    *("trash list", "trash restore 30 --yes", "trash prune --dry-run"),
+    *("trash list", "trash restore 30 --yes", "trash prune --dry-run", "undo --yes", "undo 0000000-000"),
     *("queue purge --yes", "inspect foo", "enqueue abc", "start 36", "demo status"),
 )
 

@@ -26,6 +26,7 @@ DOCUMENTS = (
     "README.md",
     *(f"docs/commands/{name}.md" for name in ("fix", "look", "automate", "set-up")),
     "docs/trash.md",
+    "docs/undo.md",
     "docs/reference/configuration.md",
 )
 
@@ -36,6 +37,8 @@ UNRUN = {
     "worker": "doesn't end by itself",
     "completion": "nothing to see: a script, tested with real shells elsewhere",
 }
+
+_OPERATION = re.compile(r"\b[0-9a-z]{7}-[0-9a-z]{3}\b")
 
 #: Commands whose example is not a success: refused orders, and faults of the demo that need an operator.
 EXITS = {"enqueue": 4, "reset": 4, "doctor": 5, "maintain": 4}
@@ -106,10 +109,13 @@ def run(words: list[str], environ: dict[str, str]) -> subprocess.CompletedProces
 
 def test_every_example_works_as_documented(demo: dict[str, str]) -> None:
     complaints = []
+    operations: dict[str, str] = {}
     for example in EXAMPLES:
         if example.name in UNRUN:
             continue
-        done = run(example.words, demo)
+        done = run([operations.get(word, word) for word in example.words], demo)
+        # An operation has another id each time.
+        operations |= zip(_OPERATION.findall("\n".join(example.shown)), _OPERATION.findall(done.stdout), strict=False)
         lines = {_masked(line) for line in (done.stdout + done.stderr).splitlines()}
         missing = [line for line in example.shown if _masked(line) not in lines]
         if done.returncode != example.exit_code or missing:
@@ -131,7 +137,7 @@ def _masked(line: str) -> str:
     line = re.sub(r"\d{4}-\d\d-\d\d (?=\d\d:)", "", line)  # shown only of another day
     line = re.sub(r"(/[\w.-]+)+/demo/", "/demo/", line)
     line = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{8}\b", "#", line)
-    line = re.sub(r"\b[0-9a-z]{7}-[0-9a-z]{3}\b", "#", line)
+    line = _OPERATION.sub("#", line)
     line = re.sub(r"\d[\d.:]*(ms|[smhd%])?( \d+[smhd])?\b%?", "#", line)
     line = re.sub(r"[▁▂▃▄▅▆▇█ ]{3,}", " ", line)
     return " ".join(line.split())

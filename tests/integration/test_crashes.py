@@ -39,6 +39,7 @@ sys.exit(run({arguments!r}))
 LOOKED, CLAIMED = Failpoint.RECHECKED, Failpoint.APPLIED
 REVOKED, TRASHED, UNTRASHED = Failpoint.REVOKED, Failpoint.TRASHED, Failpoint.UNTRASHED
 PUBLISHED, REQUEUED = Failpoint.PUBLISHED, Failpoint.REQUEUED
+UNDONE = Failpoint.UNDONE
 ROLLED_BACK, LOCKED, STEPPED = Failpoint.ROLLED_BACK, Failpoint.LOCKED, Failpoint.STEP_DONE
 
 
@@ -100,6 +101,23 @@ def _cancelled(world: World, files: int | None = None) -> None:
     world.order(42, "CANCELLED", files=files)
 
 
+def after(prepare: Callable[[World], object], command: str) -> Callable[[World], object]:
+    """Prepare the orders, and run a command to be undone."""
+
+    def run(world: World) -> None:
+        prepare(world)
+        process = world.run(*command.split(), "--yes")
+        assert process.returncode == 0, process.stderr
+
+    return run
+
+
+def _reset_and_in_the_way(world: World) -> None:
+    """A site that can't come back: the undo must be rolled back."""
+    after(_finished, "reset 42")(world)
+    (world.site() / "folder").mkdir(parents=True)
+
+
 def scenario(name: str, command: str, prepare: Callable[[World], object], *passes: Failpoint) -> Scenario:
     return Scenario(name, tuple(command.split()), prepare, frozenset(passes))
 
@@ -129,11 +147,21 @@ SCENARIOS = [
     scenario("purge", "queue purge", _queued, *_BEGUN, REVOKED),
     scenario("restore", "trash restore 42", _cancelled, *_BEGUN, UNTRASHED),
     scenario("replace", "trash restore 42 --force", lambda w: _cancelled(w, 3), *_BEGUN, TRASHED, UNTRASHED),
+    scenario("undo reset", "undo", after(_finished, "reset 42"), *_BEGUN, REVOKED, UNTRASHED, UNDONE),
+    scenario("undo reset only", "undo", after(_finished, "reset 42 --no-enqueue"), *_BEGUN, UNTRASHED, UNDONE),
+    scenario(
+        *("undo reset queued", "undo", after(_queued, "reset 42")),
+        *(*_BEGUN, REVOKED, UNTRASHED, UNDONE, PUBLISHED),
+    ),
+    scenario("undo enqueue", "undo", after(lambda w: w.order(42), "enqueue 42"), *_BEGUN, REVOKED, UNDONE),
+    scenario("undo cancel", "undo", after(_queued, "cancel 42"), *_BEGUN, PUBLISHED),
+    scenario("undo purge", "undo", after(_queued, "queue purge"), *_BEGUN, PUBLISHED),
+    scenario("undo fails", "undo", _reset_and_in_the_way, *_BEGUN, REVOKED, UNTRASHED, ROLLED_BACK),
     scenario("maintain", "maintain", faulty_orders, *_BEGUN, REVOKED, TRASHED, PUBLISHED, LOCKED, STEPPED),
 ]
 
 
-_ON_RQ = ("reset queued", "duplicated", "orphaned", "maintain")
+_ON_RQ = ("reset queued", "duplicated", "orphaned", "undo reset queued", "maintain")
 
 
 def run_script(world: World, arguments: tuple[str, ...], kill_at: str = "") -> subprocess.CompletedProcess[str]:
@@ -237,6 +265,21 @@ def test_killed_restore_loses_no_file_and_can_be_repeated(
         assert run("trash", "restore", "42", "--entry", name, "--force")[0] == 0
     assert (world.status(), len(world.site_files())) == ("REVIEW", 8)
     assert run("inspect", "42")[1]["data"]["condition"] == "done"
+
+
+@pytest.mark.parametrize("at", [LOOKED, CLAIMED, REVOKED, UNTRASHED, UNDONE])
+def test_an_undo_that_was_killed_is_completed_by_another_one(
+    world: World, run: Run, at: Failpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
+    _finished(world)
+    _, report = run("reset", "42")
+    undo = ("undo", report["data"]["operation"])
+    assert run_script(world, undo, at.value).returncode == -signal.SIGKILL
+    # Until its site is back, the order is not REVIEW.
+    assert (world.status() == "REVIEW") <= (len(world.site_files()) == 8)
+    code, _ = run(*undo)
+    assert (code, world.status(), len(world.site_files()), world.queued()) == (0, "REVIEW", 8, [])
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)

@@ -160,6 +160,22 @@ class Orders(RuleBasedStateMachine):
             self.audit.outcomes_are_true(result)
 
     @rule(arguments=commands)
+    def operator_undoes_a_command(self, arguments: list[str]) -> None:
+        with self.checked(arguments, ["undo"]):
+            before = self.system.facts(ORDERS)
+            result = run_command(*arguments)
+            if arguments[0] != "undo" and (operation := (result.data or {}).get("operation")):
+                undone = run_command("undo", operation)
+                assert undone.code in (0, 4), undone
+                self.audit.outcomes_are_true(undone)
+                after = self.system.facts(ORDERS)
+                for outcome in undone.outcomes:
+                    if outcome["outcome"] == "done":
+                        order_id = outcome["order_id"]
+                        assert after[order_id] == before[order_id].undone, (outcome, before[order_id])
+                    assert outcome["reason"], outcome
+
+    @rule(arguments=commands)
     def dry_run(self, arguments: list[str]) -> None:
         if arguments[0] == "queue":
             arguments = ["queue", "purge"]
@@ -478,6 +494,8 @@ def configured(system: SimulatedSystem, monkeypatch: pytest.MonkeyPatch) -> Simu
     # Small enough for a plan of a few orders to take several batches.
     monkeypatch.setattr("sitegenctl.operations.execute.BATCH_SIZE", 2)
     monkeypatch.setattr("sitegenctl.operations.planners.BATCH_SIZE", 3)
+    # Each example runs many commands within a minute.
+    monkeypatch.setattr("sitegenctl.domain.plans.undo.CLOSE", timedelta(0))
     # Nothing changes during a command unless the test makes it so: it need not wait before it reads again.
     for name in (
         "operations.observe.CONFIRM_DELAY",

@@ -31,7 +31,7 @@ _BUILDING = {Condition.HELD, Condition.UNSTARTED, Condition.SETTLING, Condition.
 #: Conditions that no command can repair.
 _FINAL = _IN_PROGRESS | {Condition.BLOCKED, Condition.HELD, Condition.WAITING, Condition.DONE, Condition.CANCELLED}
 
-_PROMISES = {"OPERATOR_ENQUEUE", "OPERATOR_RESET", "OPERATOR_REPAIR"}
+_PROMISES = {"OPERATOR_ENQUEUE", "OPERATOR_RESET", "OPERATOR_REPAIR", "OPERATOR_UNDO"}
 
 
 @dataclass
@@ -99,7 +99,7 @@ class Audit:
             return
         assert status[order_id] == details["before"], (row, status[order_id])
         status[order_id] = details.get("after", details["before"])
-        self._details[order_id, step] = details
+        self._details[order_id, step.removesuffix("_BEGIN")] = details
         if step in _PROMISES and details["task_id"]:
             self._promised.add((details["task_id"], order_id))
 
@@ -201,6 +201,6 @@ class Audit:
         for order_id, outcome in last.items():
             if outcome["outcome"] == "failed" and outcome["before"] is None:
                 # An order of a later batch: a source was lost before its status was read.
-                assert outcome["reason"].startswith("not attempted: "), outcome
+                assert outcome["reason"].startswith(("not attempted: ", "not planned: ")), outcome
             elif outcome["outcome"] == "failed":
                 assert outcome["before"] == self.system.order_status(order_id), outcome

@@ -16,9 +16,9 @@ import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,26 @@ class Move:
     before: str | None
     after: str
     after_log_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderFacts:
+    """An order as an undo leaves it; ``resumes`` has the flag of each of its tasks."""
+
+    status: str
+    resumes: Sequence[bool]
+    files: Mapping[str, str]
+    attempts: int
+    is_held: bool
+
+    @property
+    def undone(self) -> OrderFacts:
+        """The same with one task instead of several, none of a finished order, and GENERATING where it has one."""
+        if self.status not in ("BUILDING", "GENERATING"):
+            return replace(self, resumes=[])
+        if not self.resumes:
+            return self
+        return replace(self, status="GENERATING", resumes=self.resumes[:1], is_held=False)
 
 
 @dataclass(kw_only=True)
@@ -168,15 +188,30 @@ class SimulatedSystem(World):
     def dump_queue(self) -> Any:
         return self.client.lrange(QUEUE, 0, -1), self.client.hgetall("unacked")
 
-    def observe(self) -> Snapshot:
+    def observe(self, also: Collection[int] = ()) -> Snapshot:
         """sitegenctl's snapshot, over connections that are kept as long as the servers run."""
 
         async def run() -> Snapshot:
             if self._session is None:
                 self._session = await self._closing.enter_async_context(open_session(self.settings(), "observe"))
-            return await observe_open(self._session, check_hollow=True)
+            return await observe_open(self._session, check_hollow=True, also=also)
 
         return self._runner.run(run())
+
+    def facts(self, order_ids: Collection[int]) -> Mapping[int, OrderFacts]:
+        """What an undo must leave as it was before the operation."""
+        snapshot = self.observe(order_ids)
+        return {
+            order_id: OrderFacts(
+                status=str(order.label),
+                resumes=[task.resume for task in snapshot.tasks_of(order_id)],
+                files={path: (self.site(order_id) / path).read_text() for path in self.site_files(order_id)},
+                attempts=order.history.attempts,
+                is_held=order.is_held,
+            )
+            for order_id in order_ids
+            if (order := snapshot.orders.get(order_id)) is not None
+        }
 
     def order_status(self, order_id: int) -> str | None:
         rows = self.sql("SELECT status::text FROM site_orders WHERE id = $1", order_id)

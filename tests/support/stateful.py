@@ -88,6 +88,7 @@ command_lines = st.one_of(
     command_line("start-stuck", "--limit 1"),
     command_line("retry-failed", "--max-attempts 5"),
     command_line("reset-empty", "--older-than 0s", "--no-enqueue"),
+    command_line("undo"),
     st.sampled_from(["queue purge", "queue pause", "queue resume"]).map(str.split),
 )
 commands = st.builds(with_orders, command_lines, some_orders)

@@ -44,6 +44,11 @@ def order_of(args: Any, kwargs: Any) -> int | None:
         return None
 
 
+def resume_of(args: Any, kwargs: Any) -> bool:
+    """Whether such a call continues after the last finished stage, which is the default."""
+    return all((mapping(kwargs).get("resume", True), *(args[1:2] if isinstance(args, list | tuple) else ())))
+
+
 def parse_time(value: Any) -> datetime | None:
     """Read an ISO 8601 time, UTC when it names no zone; None for anything else, and beyond the calendar in UTC."""
     try:

@@ -24,7 +24,7 @@ from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 from sitegenctl.adapters.broker.json_values import fitting, mapping, moment, number, sequence, text, time_limit
-from sitegenctl.adapters.broker.task_args import UnreadableOrder, order_of, parse_time, read_order
+from sitegenctl.adapters.broker.task_args import UnreadableOrder, order_of, parse_time, read_order, resume_of
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, Publication, TaskState
 
@@ -295,13 +295,14 @@ class Decoder:
 
 
 def _ours(task: LiveTask, args: Any, kwargs: Any, place: Place) -> Item:
-    """The task with its order."""
+    """The task with its order and flag."""
     try:
         order_id = read_order(args, kwargs)
     except UnreadableOrder:
         return _foreign(task.name, "its arguments name no order", place, task.task_id, may_be_ours=True)
     # Not by replace(), which would double the time of a long queue: the task is not shared yet.
     object.__setattr__(task, "order_id", order_id)
+    object.__setattr__(task, "resume", resume_of(args, kwargs))
     return task
 
 

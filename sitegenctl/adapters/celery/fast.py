@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from sitegenctl.adapters.broker.task_args import parse_time
+from sitegenctl.adapters.broker.task_args import parse_time, resume_of
 from sitegenctl.adapters.celery.codec import (
     ACTOR_HEADER,
     ENQUEUED_AT_HEADER,
@@ -47,6 +47,7 @@ class _Envelope(msgspec.Struct, gc=False):
 
 class _Args(msgspec.Struct, array_like=True, gc=False):
     order_id: Annotated[int, msgspec.Meta(ge=1, le=MAX_ORDER_ID)]
+    resume: Any = True
 
 
 class _Body(msgspec.Struct, array_like=True, gc=False):
@@ -87,11 +88,12 @@ class FastDecoder(Decoder):
                 and "\0" not in (headers.actor or "")
             )
             if is_standard:
+                called = _decode_body(body)
                 return [
                     LiveTask(
                         task_id=headers.id,
                         name=headers.task,
-                        order_id=_decode_body(body).args.order_id,
+                        order_id=called.args.order_id,
                         state=place.state,
                         attempt=headers.retries + 1,
                         enqueued_at=enqueued_at,
@@ -99,6 +101,7 @@ class FastDecoder(Decoder):
                         position=place.position,
                         delivered_at=place.delivered_at,
                         delivery=place.delivery,
+                        resume=resume_of((0, called.args.resume), called.kwargs),
                     )
                 ]
         except _REJECTED:

@@ -17,9 +17,9 @@ from sitegenctl.adapters.postgres.connection import Database
 from sitegenctl.adapters.postgres.queries import UTC_NOW
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.orders.order import OrderStatus
-from sitegenctl.domain.plans.guards import waits
-from sitegenctl.domain.plans.plan import Step
+from sitegenctl.domain.plans.plan import Action, Step
 from sitegenctl.domain.ports import Actor, TransitionFailure, TransitionResult
+from sitegenctl.domain.queue.task import TaskState
 from sitegenctl.errors import SourceError
 
 # NO KEY UPDATE, not UPDATE: a worker's log row takes KEY SHARE on its order and must not wait for this lock.
@@ -118,11 +118,16 @@ def changes_of(steps: Sequence[Step], actor: Actor, mark: str) -> list[Change]:
             details["resume"] = step.resume
         if step.revoke:
             details["withdrawn"] = [task.task_id for task in step.revoke]
-            details["revoked"] = [{"task_id": task.task_id, "waited": waits(task)} for task in step.revoke]
+            details["revoked"] = [
+                {"task_id": task.task_id, "waited": task.state is not TaskState.RUNNING, "resume": task.resume}
+                for task in step.revoke
+            ]
         if step.trash:
-            details["files"] = "trash"
+            details |= {"files": "trash", "file_count": step.files}
         if step.untrash is not None:
             details |= {"files": "restored", "entry": step.untrash}
+        if step.undoes is not None:
+            details |= _details_of_undo(step)
         message = f"{step.description[:1].upper()}{step.description[1:]}; by {actor}"
         row = _journal_row(step, step.action.value, message, actor, mark) | {"status": "info"}
         row["details"] |= details
@@ -139,9 +144,31 @@ def rollbacks_of(steps: Mapping[int, Step], actor: Actor, mark: str, reasons: Ma
         # Where a task runs, the log may have grown.
         expected = (step.after or step.before, None if step.last_log_id is None else journal_id)
         row = _journal_row(step, step.action.rollback_step, message, actor, mark) | {"status": "error"}
+        if step.undoes is not None:
+            # The newest row of the journal says what the order's task and status are.
+            operation = {"task_id": step.undoes.task_id, "resume": _resumes(step), "after": step.before}
+            row["details"] |= {"undoes": step.undoes.operation, **operation}
         status = step.before if step.after else None
         changes.append(Change(order_id=step.order_id, expected=expected, status=status, row=row))
     return changes
+
+
+def _details_of_undo(step: Step) -> dict[str, Any]:
+    """What is undone, and what the newest row of the journal says of the order's task."""
+    undone, restored = step.undoes, step.restores
+    if undone is None:
+        return {}
+    details: dict[str, Any] = {"undoes": undone.operation, "after": step.after or step.before}
+    if step.action is Action.UNDO_BEGIN:
+        return details | {"task_id": undone.task_id, "resume": _resumes(step)}
+    if step.publish is None and restored is not None:
+        details |= {"task_id": restored.task_id, "resume": restored.resume}
+    return details
+
+
+def _resumes(step: Step) -> bool:
+    """The flag of the operation's task while its undo is not complete: files from before must not be discarded."""
+    return step.untrash is not None or (step.undoes is not None and step.undoes.resume)
 
 
 def _journal_row(step: Step, kind: str, message: str, actor: Actor, mark: str) -> dict[str, Any]:

@@ -207,6 +207,12 @@ class Job:
         call = self.call()
         return call.order_id if call is not None and call.function == task else None
 
+    @property
+    def resumes(self) -> bool:
+        """Whether it continues after the last finished stage, by the call in its description."""
+        description = self.fields["description"]
+        return "resume=False" not in description and not description.endswith(", False)")
+
     def name(self, task: str) -> str | None:
         """The function that it calls, ``task`` if our own field is there; None where that cannot be read."""
         if self.fields[ORDER_FIELD]:
@@ -360,6 +366,7 @@ def decode(job_id: str, job: Job | None, place: Place, options: RqOptions) -> Li
         delivery=place.delivery,
         limit=job.time_limit,
         reason=place.reason,
+        resume=job.resumes,
     )
 
 

@@ -17,6 +17,7 @@ class Command(StrEnum):
     RESET = "reset"
     RESET_EMPTY = "reset-empty"
     CANCEL = "cancel"
+    UNDO = "undo"
     TRASH_LIST = "trash list"
     TRASH_PRUNE = "trash prune"
     MAINTAIN = "maintain"
@@ -67,6 +68,7 @@ class Remedy:
     command: Command | ShellCommand | None = None
     orders: tuple[int, ...] = ()
     any_order: bool = False  # stands for the number of any order that the remedy is shown for
+    operation: str | None = None  # the id of an operation
     options: tuple[tuple[str, str | bool], ...] = ()  # by parameter name; True is a flag
     note: str | None = None
 

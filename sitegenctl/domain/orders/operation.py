@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from sitegenctl.domain.orders.order import LogRow
-from sitegenctl.domain.orders.run import OPERATOR_FAILED_SUFFIX, OPERATOR_PREFIX
+from sitegenctl.domain.orders.run import OPERATOR_FAILED_SUFFIX, OPERATOR_PREFIX, OPERATOR_UNDO_BEGIN
 
 # Crockford's base 32: no letter that is mistaken for a digit.
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -53,7 +53,8 @@ class RevokedTask:
     """A task that an operation removed."""
 
     task_id: str
-    waited: bool = False  # in the queue: no worker had it
+    waited: bool = False  # no worker ran it
+    resume: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,7 @@ class JournalRow:
     revoked: tuple[RevokedTask, ...] = ()
     resume: bool = True
     trashes: bool = False  # the files were to be moved to the trash
+    file_count: int = 0  # of these, when it was planned
     undoes: str | None = None  # the operation that it reverses
     at: datetime | None = None  # by the log's clock, naive
     age: timedelta | None = None
@@ -114,6 +116,7 @@ def journal_row(row: LogRow) -> JournalRow | None:
         revoked=tuple(_revoked(details)),
         resume=details.get("resume") is not False,
         trashes=details.get("files") == "trash",
+        file_count=count if isinstance(count := details.get("file_count"), int) else 0,
         undoes=text("undoes"),
         at=row.created_at,
         age=row.age,
@@ -124,7 +127,8 @@ def _revoked(details: dict[str, Any]) -> Iterable[RevokedTask]:
     tasks = details.get("revoked")
     for task in tasks if isinstance(tasks, list) else ():
         if isinstance(task, dict) and isinstance(task.get("task_id"), str):
-            yield RevokedTask(task_id=task["task_id"], waited=task.get("waited") is True)
+            resume = task.get("resume") is not False
+            yield RevokedTask(task_id=task["task_id"], waited=task.get("waited") is True, resume=resume)
 
 
 class EntryOutcome(StrEnum):
@@ -132,6 +136,7 @@ class EntryOutcome(StrEnum):
 
     DONE = "done"
     ROLLED_BACK = "rolled-back"
+    BEGUN = "begun"  # an undo that was killed before it was complete
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +154,8 @@ class OperationEntry:
     @property
     def outcome(self) -> EntryOutcome:
         """Whether the change stands."""
+        if self.row.step == OPERATOR_UNDO_BEGIN and self.rollback is None:
+            return EntryOutcome.BEGUN
         return EntryOutcome.DONE if self.rollback is None else EntryOutcome.ROLLED_BACK
 
 

@@ -14,6 +14,10 @@ OPERATOR_ENQUEUE = "OPERATOR_ENQUEUE"
 OPERATOR_RESET = "OPERATOR_RESET"
 OPERATOR_CANCEL = "OPERATOR_CANCEL"
 OPERATOR_REPAIR = "OPERATOR_REPAIR"
+OPERATOR_UNDO = "OPERATOR_UNDO"
+
+#: Announces an ``OPERATOR_UNDO`` that removes a task or moves files first. It changes nothing by itself.
+OPERATOR_UNDO_BEGIN = "OPERATOR_UNDO_BEGIN"
 
 #: A site was brought back from the trash. It says nothing about tasks: attempts, hold and resume stay as they were.
 OPERATOR_RESTORE = "OPERATOR_RESTORE"

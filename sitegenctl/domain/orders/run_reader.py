@@ -2,7 +2,7 @@
 
 A run begins at START or RESUME, or at the first row after an enqueue. A SKIP after an outcome, without a START, is a
 run of its own. The outcome of a run is its last SUCCESS, SKIP or ERROR. Without an outcome it was cut short or is still
-going; the log alone does not show which.
+going; the log alone does not show which. After a rollback or an undo, everything is as before the operation.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import chain, repeat
+from typing import NamedTuple
 
 from sitegenctl.domain.orders.run import (
     ENQUEUES,
@@ -21,6 +22,8 @@ from sitegenctl.domain.orders.run import (
     OPERATOR_PREFIX,
     OPERATOR_RESET,
     OPERATOR_RESTORE,
+    OPERATOR_UNDO,
+    OPERATOR_UNDO_BEGIN,
     OUTCOME_STEPS,
     STARTS,
     WORKER_DEAD,
@@ -36,7 +39,7 @@ from sitegenctl.domain.slotted import slotted
 # A resumed run writes these before its START; they belong to the same run.
 _PREAMBLE = frozenset({"RESUME", "RESUME_DECISION", "CLEANUP", "CLEANUP_WARNING"})
 
-_ROLLED_BACK = frozenset(step + OPERATOR_FAILED_SUFFIX for step in ENQUEUES)
+_UNDO_FAILED = OPERATOR_UNDO + OPERATOR_FAILED_SUFFIX
 
 # Commands that choose the orders that they reset: their resets give no new attempts, or they would never end.
 _AUTOMATIC = frozenset({"maintain", "reset-empty"})
@@ -142,28 +145,49 @@ def _seconds(begin: datetime, end: datetime, *, repeated: bool) -> float:
     return max(seconds + 3600 if seconds < 0 and repeated else seconds, 0.0)
 
 
+class Before(NamedTuple):
+    """A journal row, and what the reader of its order had read before it."""
+
+    row: RunRow
+    run: LoggedRun | None
+    previous: LoggedRun | None
+    ending: tuple[bool, bool]  # whether that run was cancelled, and whether it was known to be dead
+    attempts: int
+    last_journal: str | None
+    unlogged: int
+    is_enqueued: bool
+
+
 @dataclass(slots=True)
 class OrderReader:
-    """Reads the log of one order; only its newest run, and the one before the newest enqueue, are kept."""
+    """Reads the log of one order; only its newest run, and the one before the newest enqueue, are kept.
+
+    ``standing`` has the operations since the newest row of a run, oldest first, without those that were rolled back or
+    undone: the last one is the one to undo next.
+    """
 
     run: LoggedRun | None = None
     attempts: int = 0
     last_journal: str | None = None
     unlogged: int = 0
+    standing: tuple[Before, ...] = ()
     _is_enqueued: bool = False
-    # The state before the newest enqueue, in case it is rolled back.
-    _before: LoggedRun | None = None
-    _attempts_before: int = 0
+    # The run before the newest enqueue, until that has a run.
+    _previous: LoggedRun | None = None
+    # The state after the operation that was just undone, in case the undo is rolled back.
+    _undone: tuple[tuple[Before, ...], Before] | None = None
 
     @property
     def newest(self) -> LoggedRun | None:
         """The newest run, which may be older than the newest enqueue."""
-        return self.run or self._before
+        return self.run or self._previous
 
     def feed(self, row: RunRow) -> LoggedRun | None:
         """Add the next row; returns the run that it completes."""
         if row.step.startswith(OPERATOR_PREFIX):
-            return self._feed_journal(row)
+            self._feed_journal(row)
+            return None
+        self.standing, self._undone = (), None
         run, completed = self.run, None
         if run is None or run.ends_before(row.step):
             if (completed := self.newest) is not None:
@@ -174,37 +198,69 @@ class OrderReader:
             knows_beginning = self._is_enqueued or row.step in STARTS
             began_at = row.at if knows_beginning else None
             run = LoggedRun(order_id=row.order_id, began_at=began_at, began_repeated=row.is_repeated, age=row.age)
-            self.run, self._before, self._is_enqueued, self.unlogged = run, None, False, 0
+            self.run, self._previous, self._is_enqueued, self.unlogged = run, None, False, 0
         run.add(row)
         if run.outcome is RunOutcome.SUCCESS:
             self.attempts = 0
         return completed
 
-    def _feed_journal(self, row: RunRow) -> LoggedRun | None:
-        if row.step.startswith(OPERATOR_RESTORE):
-            return None
+    def _feed_journal(self, row: RunRow) -> None:
+        step = row.step
+        if step == OPERATOR_UNDO_BEGIN or step.startswith(OPERATOR_RESTORE):
+            return
+        undone, self._undone = self._undone, None
+        if step == OPERATOR_UNDO:
+            if self.standing:
+                *standing, last = self.standing
+                self._undone = self.standing, self._before(row)
+                self._restore(last)
+                self.standing = tuple(standing)
+        elif step == _UNDO_FAILED:
+            if undone is not None:
+                self.standing, after = undone
+                self._restore(after)
+        elif not step.endswith(OPERATOR_FAILED_SUFFIX):
+            self.standing = (*self.standing, self._before(row))
+            self._operate(row)
+        else:
+            if self.standing and self.standing[-1].row.step == step.removesuffix(OPERATOR_FAILED_SUFFIX):
+                # No worker received the task: the next row continues the run before it.
+                *standing, last = self.standing
+                self._restore(last)
+                self.standing = tuple(standing)
+            self.last_journal = step
+            self._close_dead_run(row)
+
+    def _operate(self, row: RunRow) -> None:
+        """Read the row of an operation."""
         self.last_journal = row.step
-        completed = None
         if row.step in ENQUEUES:
-            if (completed := self._before) is not None:
-                completed.is_newest = False
-            self._before, self._attempts_before = self.run, self.attempts
-            self.run, self._is_enqueued = None, True
+            self._previous, self.run, self._is_enqueued = self.newest, None, True
             self.unlogged += 1
             if row.step == OPERATOR_RESET and row.command not in _AUTOMATIC:
                 self.attempts, self.unlogged = 0, 1
-        elif self.run is None:
-            if row.step in _ROLLED_BACK:
-                # No worker received the task: the next row continues the run before it.
-                self.run, self._before, self.attempts = self._before, None, self._attempts_before
-                self._is_enqueued = False
-                self.unlogged = max(self.unlogged - 1, 0)
-        elif row.step.removesuffix(OPERATOR_FAILED_SUFFIX) == OPERATOR_CANCEL:
-            # A cancellation that was not rolled back removed the task.
-            self.run.is_cancelled = row.step == OPERATOR_CANCEL
+        elif self.run is not None and row.step == OPERATOR_CANCEL:
+            # It removed the task, unless it is rolled back.
+            self.run.is_cancelled = True
+        self._close_dead_run(row)
+
+    def _close_dead_run(self, row: RunRow) -> None:
+        """Believe the operator who confirmed that its worker is dead, whatever became of the repair."""
         if row.command == WORKER_DEAD and self.run is not None:
             self.run.is_dead = True
-        return completed
+
+    def _before(self, row: RunRow) -> Before:
+        run = self.run
+        ending = (run.is_cancelled, run.is_dead) if run is not None else (False, False)
+        state = (self.attempts, self.last_journal, self.unlogged, self._is_enqueued)
+        return Before(row, run, self._previous, ending, *state)
+
+    def _restore(self, before: Before) -> None:
+        self.run, self._previous = before.run, before.previous
+        if self.run is not None:
+            self.run.is_cancelled, self.run.is_dead = before.ending
+        self.attempts, self.last_journal, self.unlogged = before.attempts, before.last_journal, before.unlogged
+        self._is_enqueued = before.is_enqueued
 
 
 class RunStream:

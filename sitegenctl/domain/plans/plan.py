@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
-from sitegenctl.domain.orders.order import Order, OrderStatus
+from sitegenctl.domain.orders.operation import JournalRow
+from sitegenctl.domain.orders.order import JournalEntry, Order, OrderStatus
 from sitegenctl.domain.orders.run import (
     OPERATOR_CANCEL,
     OPERATOR_ENQUEUE,
@@ -17,6 +18,8 @@ from sitegenctl.domain.orders.run import (
     OPERATOR_REPAIR,
     OPERATOR_RESET,
     OPERATOR_RESTORE,
+    OPERATOR_UNDO,
+    OPERATOR_UNDO_BEGIN,
 )
 from sitegenctl.domain.queue.task import LiveTask
 from sitegenctl.domain.slotted import slotted
@@ -118,11 +121,14 @@ class Action(StrEnum):
     CANCEL = OPERATOR_CANCEL
     REPAIR = OPERATOR_REPAIR
     RESTORE = OPERATOR_RESTORE
+    UNDO = OPERATOR_UNDO
+    UNDO_BEGIN = OPERATOR_UNDO_BEGIN
 
     @property
     def rollback_step(self) -> str:
         """The journal's step for a rollback."""
-        return f"{self.value}{OPERATOR_FAILED_SUFFIX}"
+        action = Action.UNDO if self is Action.UNDO_BEGIN else self
+        return f"{action.value}{OPERATOR_FAILED_SUFFIX}"
 
 
 @slotted
@@ -141,7 +147,10 @@ class Step:
     keep: LiveTask | None = None  # a task that must still exist
     leave: tuple[LiveTask, ...] = ()  # tasks that must not be touched
     trash: bool = False
+    files: int = 0  # in the site that goes to the trash, as planned
+    undoes: JournalRow | None = None  # the row of an operation that is undone
     untrash: str | None = None  # the name in the trash of the site that comes back
+    restores: JournalEntry | None = None  # the journal row that is the newest again once that is undone
     publish: str | None = None  # the id of a new task, named in the journal before it exists
     resume: bool = True
     requeue: LiveTask | None = None  # a task to return to the queue
@@ -159,6 +168,16 @@ class Step:
             return self.publish
         task = self.requeue or self.keep
         return task.task_id if task else None
+
+    @property
+    def beginning(self) -> Step | None:
+        """The intention that is journaled first if an undo removes a task or moves files.
+
+        The status is set once they are as before: until then, the order is as the undone operation left it.
+        """
+        if self.undoes is None or not (self.revoke or self.untrash):
+            return None
+        return replace(self, action=Action.UNDO_BEGIN, after=None, publish=None)
 
     @property
     def kept_tasks(self) -> tuple[LiveTask, ...]:

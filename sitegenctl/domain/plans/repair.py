@@ -11,7 +11,15 @@ from sitegenctl.domain.diagnosis.describe import describe_age, describe_task
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
-from sitegenctl.domain.orders.run import OPERATOR_ENQUEUE, OPERATOR_REPAIR, OPERATOR_RESET, STARTS, stage_of
+from sitegenctl.domain.orders.run import (
+    OPERATOR_ENQUEUE,
+    OPERATOR_REPAIR,
+    OPERATOR_RESET,
+    OPERATOR_UNDO,
+    OPERATOR_UNDO_BEGIN,
+    STARTS,
+    stage_of,
+)
 from sitegenctl.domain.plans.guards import (
     attempts_exhausted,
     describe_revoked,
@@ -37,7 +45,9 @@ _KEPT_FIRST = (
     TaskState.RETRYING,
     TaskState.ORPHANED,
 )
-_PROMISES = frozenset({OPERATOR_ENQUEUE, OPERATOR_RESET, OPERATOR_REPAIR})
+_PROMISES = frozenset(
+    {OPERATOR_ENQUEUE, OPERATOR_RESET, OPERATOR_REPAIR, OPERATOR_UNDO, OPERATOR_UNDO_BEGIN, Action.UNDO.rollback_step}
+)
 
 # Steps of the log at which a run has files on disk; and those at which a run clears away what it finds.
 _WRITES = ("WRITE_", "TEMPLATE_")

@@ -170,6 +170,7 @@ def _reset(order: Order, snapshot: Snapshot, options: ResetOptions, new_task_id:
         terminate=options.terminate,
         # Also an empty folder, and one that appeared since: the new run must not find the old site.
         trash=not options.keep_files,
+        files=files.count if files is not None else 0,
         publish=new_task_id() if options.enqueue else None,
         resume=False,
         verb="reset",

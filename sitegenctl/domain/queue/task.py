@@ -55,6 +55,7 @@ class LiveTask:
     carrier: str | None = None  # the id of that
     until: datetime | None = None  # when an unaccounted one can be decided, or an orphan requeued, by our clock
     reason: str | None = None  # for the state
+    resume: bool = True  # whether it continues after the last finished stage
 
     @property
     def is_unaccounted(self) -> bool:

@@ -1,0 +1,34 @@
+"""``undo [OPERATION]``: reverse what a command did to orders."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sitegenctl.cli.execute import RunOptions, execute, mutating_session, progress, report
+from sitegenctl.cli.options import DryRun, Invocation
+
+
+async def undo(
+    call: Invocation,
+    operation: Annotated[
+        str | None, typer.Argument(help="Operation to undo, such as 1v3k8q2-x7m; default: your last one.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Reverse what a command did to orders."""
+    from sitegenctl.operations.planners import UndoPlanner
+    from sitegenctl.operations.undo import operations_to_undo
+    from sitegenctl.render.outcomes import candidates_report
+    from sitegenctl.render.output import write
+
+    options = RunOptions(done="undone", dry_run=dry_run)
+    async with mutating_session(call, options) as session:
+        with progress():
+            chosen, *others = await operations_to_undo(session, operation)
+        if others:
+            return write(candidates_report([chosen, *others], selector=session.settings.selector), call.output)
+        order_ids = [entry.order_id for entry in chosen.entries]
+        result = await execute(call, session, UndoPlanner(operation=chosen), order_ids, options)
+    return report(call, result, options.done)

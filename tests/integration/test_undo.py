@@ -1,0 +1,136 @@
+"""Every command undone, on Celery and RQ: orders are as they were before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sitegenctl.domain.orders.order import Order
+from sitegenctl.session import Session
+from tests.support.commands import Run, kinds
+from tests.support.terminal import on_terminal
+from tests.support.world import World
+
+EITHER = pytest.mark.parametrize("backend", ["celery", "rq"])
+
+
+def state(world: World, order_id: int = 42) -> dict[str, Any]:
+    """What an undo must bring back."""
+
+    async def read(session: Session) -> Order:
+        return (await session.orders.read_orders([order_id]))[order_id]
+
+    order = world.with_session(read)
+    tasks = world.read_queue().tasks
+    return {
+        "status": order.status,
+        "tasks": [task.resume for task in tasks if task.order_id == order_id],
+        "files": {path: (world.site(order_id) / path).read_text() for path in world.site_files(order_id)},
+        "attempts": order.history.attempts,
+        "held": order.is_held,
+    }
+
+
+def _finished(world: World) -> None:
+    world.order(42, "REVIEW", steps=["START", "SUCCESS"], files=8)
+
+
+def _queued(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START", "ERROR"], files=2)
+    world.publish(42)
+
+
+def _failed(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START", "ERROR"] * 2, files=6)
+
+
+def _empty(world: World) -> None:
+    world.order(1, "REVIEW", steps=["START", "SUCCESS"], files=8)
+    world.order(42, "GENERATING", steps=["START"], files=2)
+
+
+def _held(world: World) -> None:
+    _queued(world)
+    world.run("cancel", "42", "--yes")
+
+
+CASES: dict[str, Callable[[World], object]] = {
+    "reset 42": _finished,
+    "reset 42 --no-enqueue": _queued,
+    "reset 42 --keep-files": _queued,
+    "reset-empty": _empty,
+    "enqueue 42": _held,
+    "start-stuck": lambda world: world.order(42),
+    "retry-failed --force": _failed,
+    "cancel 42": _queued,
+    "cancel 42 --to CANCELLED": _queued,
+    "queue purge": _queued,
+    "maintain": lambda world: world.order(42),
+}
+
+
+@EITHER
+@pytest.mark.parametrize("command", CASES)
+def test_undo_leaves_an_order_as_it_was(world: World, run: Run, command: str) -> None:
+    CASES[command](world)
+    before = state(world)
+    code, report = run(*command.split())
+    assert (code, state(world) != before) == (0, True), report
+    code, report = run("undo", report["data"]["operation"])
+    assert (code, kinds(report)) == (0, {42: "done"}), report
+    assert state(world) == before
+    details = json.loads(world.log(42)[-1]["details"])
+    assert (world.steps(42)[-1], details["command"], bool(details["operation"])) == ("OPERATOR_UNDO", "undo", True)
+
+
+def test_undo_alone_takes_the_latest_and_lists_candidates(world: World, run: Run) -> None:
+    for order_id in (1, 2):
+        world.order(order_id)
+    first, second = (run("enqueue", str(order_id))[1]["data"]["operation"] for order_id in (1, 2))
+    code, report = run("undo")
+    assert (code, [each["operation"] for each in report["data"]["candidates"]]) == (4, [second, first])
+    assert report["errors"][0]["hint"] == f"name the operation, for example: sitegenctl undo {second}"
+    assert run("undo", second)[0] == 0
+    code, report = run("undo")
+    assert (code, kinds(report), world.queued_ids()) == (0, {1: "done"}, [])
+    code, report = run("undo")
+    assert (code, "has no operation to undo" in report["errors"][0]["message"]) == (4, True)
+    assert [run("undo", each)[0] for each in (second, "0000000-000", "42")] == [0, 4, 2]
+
+
+@EITHER
+def test_orders_that_ran_since_are_refused_and_the_others_undone(world: World, run: Run) -> None:
+    for order_id in (1, 2, 3):
+        world.order(order_id, "REVIEW", steps=["START", "SUCCESS"], files=8)
+    _, report = run("reset", "1-3")
+    world.sql("INSERT INTO site_generation_logs (order_id, step, message) VALUES (2, 'START', 'START')")
+    world.sql("UPDATE site_orders SET status = 'DELIVERED' WHERE id = 3")
+    code, undone = run("undo", report["data"]["operation"], "--dry-run")
+    assert (code, world.status(1), len(world.site_files(1))) == (4, "GENERATING", 0)
+    code, undone = run("undo", report["data"]["operation"])
+    assert (code, kinds(undone)) == (4, {1: "done", 2: "refused", 3: "refused"})
+    assert (world.status(1), len(world.site_files(1)), world.status(2)) == ("REVIEW", 8, "GENERATING")
+    assert "its generation began" in undone["outcomes"][2]["reason"]
+    assert undone["outcomes"][3]["reason"].endswith("GENERATING became DELIVERED")
+
+
+def test_undo_of_a_pruned_reset_is_refused(world: World, run: Run) -> None:
+    _finished(world)
+    _, report = run("reset", "42", "--no-enqueue")
+    for folder in (world.sites_dir / ".trash").iterdir():
+        shutil.rmtree(folder)
+    code, undone = run("undo", report["data"]["operation"], SITEGENCTL_GRACE="0s")
+    assert (code, undone["outcomes"][42]["reason"]) == (4, "its files are no longer in the trash")
+
+
+def test_undo_asks_first(world: World, run: Run) -> None:
+    world.order(42)
+    operation = run("enqueue", "42")[1]["data"]["operation"]
+    process = on_terminal("undo", operation, answers=[("1 order would be undone. Continue? [y/N] ", "n")])
+    assert (process.returncode, world.status()) == (0, "GENERATING")
+    process = on_terminal("undo", operation, answers=[("1 order would be undone. Continue? [y/N] ", "y")])
+    assert (process.returncode, world.status(), world.queued_ids()) == (0, "BUILDING", [])
