@@ -66,9 +66,9 @@ async def run_mutation(
     return report(call, result, options.done)
 
 
-def require_writable(call: Invocation, *, dry_run: bool) -> Settings:
+def require_writable(call: Invocation, *, dry_run: bool, **flags: Any) -> Settings:
     """The settings of a command that changes orders. Raises ``Refused`` if they are read-only."""
-    settings = call.settings()
+    settings = call.settings(**flags)
     if settings.read_only and not dry_run:
         raise Refused(f"{call.command} changes orders, and --read-only is set", hint="--dry-run shows what it would do")
     return settings

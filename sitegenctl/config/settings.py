@@ -126,6 +126,12 @@ def _parse_key_prefix(value: Any) -> str:
     return prefix
 
 
+def _parse_notify_format(value: Any) -> str:
+    if value not in ("json", "slack"):
+        raise ValueError(f"{value!r} is neither json nor slack")
+    return str(value)
+
+
 def _parse_path(value: Any) -> Path:
     # Not limited to UTF-8: a file name may consist of any bytes.
     if not isinstance(value, str):
@@ -246,6 +252,8 @@ class Settings:
     database_password_command: tuple[str, ...] | None = _setting("command that prints the password", _parse_command)
     database_password_file: Path | None = _setting("file whose first line is the password", _parse_path)
     redis_password_command: tuple[str, ...] | None = _setting("command that prints the password", _parse_command)
+    notify: Secret | None = _setting("`maintain`: URL to which news is posted", Secret)
+    notify_format: str = _setting("`maintain`: `json` or `slack`", _parse_notify_format, "json")
     redis_password_file: Path | None = _setting("file whose first line is the password", _parse_path)
 
     context: str | None = None

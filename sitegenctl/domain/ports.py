@@ -25,6 +25,7 @@ from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey
 from sitegenctl.domain.statistics.statistics import LogWindow
 
 if TYPE_CHECKING:
+    from sitegenctl.domain.health.news import Known
     from sitegenctl.domain.health.probes import HealthProbes
 
 
@@ -235,6 +236,12 @@ class ReportMemory(Protocol):
 
     def save(self, reported: Mapping[int, str]) -> None:
         """Replace the reports, if they can be written."""
+
+    def load_known(self, receiver: str) -> Known:
+        """What the receiver of notifications with this URL knows; nothing if that can't be read."""
+
+    def save_known(self, receiver: str, known: Known) -> None:
+        """Replace what it knows, if that can be written."""
 
 
 class EventSource(Protocol):

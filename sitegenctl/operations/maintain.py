@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.run import MAX_ATTEMPTS
 from sitegenctl.domain.plans.maintenance import NEEDS, Leftover, Maintenance, MaintenanceStep, StepReport, leftovers
 from sitegenctl.domain.plans.repair import RepairOptions
@@ -80,6 +81,7 @@ class _Run:
     options: MaintainOptions
     actor: Actor
     unreachable: dict[str | None, SourceError] = field(default_factory=dict)
+    snapshot: Snapshot | None = None
     planned: set[int] = field(default_factory=set)
 
     async def all_steps(self) -> Maintenance:
@@ -104,7 +106,15 @@ class _Run:
                 left = await self._leftovers()
             except asyncio.CancelledError:
                 interrupted = True
-        return Maintenance(steps=reports, dry_run=self.options.dry_run, interrupted=interrupted, left=left)
+        errors = {Source(report.source): report.left_out or "" for report in reports if report.source in set(Source)}
+        return Maintenance(
+            steps=reports,
+            dry_run=self.options.dry_run,
+            interrupted=interrupted,
+            left=left,
+            snapshot=self.snapshot,
+            unreachable={**errors, **(self.snapshot.errors if self.snapshot is not None else {})},
+        )
 
     async def _guarded(self, step: MaintenanceStep) -> StepReport:
         """Run one step; whatever fails in it does not stop the others."""
@@ -169,7 +179,7 @@ class _Run:
             return ()
         sources = self.sources
         try:
-            snapshot = await observe_open(sources)
+            self.snapshot = snapshot = await observe_open(sources)
             if any(source in snapshot.errors for source in (*needed, Source.WORKERS)):
                 return ()
             plan = await fix_plan(sources, snapshot, max_attempts=self.options.max_attempts, patience=sources.grace)

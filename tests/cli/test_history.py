@@ -13,7 +13,7 @@ from tests.support.world import Log, World, eventually
 
 
 def past(world: World) -> None:
-    """Two runs, an enqueue by ana of three orders of which one was rolled back, and a run of maintenance."""
+    """Two runs, an enqueue by ana that was rolled back for one order, and a run of maintenance."""
     for order_id in (7, 8, 9):
         world.order(order_id, "GENERATING", steps=())
     log = Log(world)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import http.server
 import io
 import json
 import os
 import shutil
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +17,6 @@ import pytest
 
 from sitegenctl.adapters.postgres.orders import PostgresOrders
 from sitegenctl.cli import app as main
-from tests.support import processes
 from tests.support.commands import Run
 from tests.support.faults import faulty_orders, held
 from tests.support.world import World
@@ -269,77 +264,12 @@ def test_dry_run_counts_prunable_entries(world: World) -> None:
         assert client.exists(f"1{dead}") == 1
 
 
-@contextmanager
-def listener(status: int = 200, *, answers: bool = True) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A web server that keeps what is posted to it, or takes it and never answers."""
-    posted: list[dict[str, Any]] = []
-    released = threading.Event()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            if answers:
-                self.send_response(status)
-                self.end_headers()
-            else:
-                released.wait(30)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/hook?token=s3cret", posted
-        finally:
-            released.set()
-            server.shutdown()
-            thread.join()
-
-
-def test_report_is_posted_unless_quiet(world: World, run: Run) -> None:
-    world.order(3)
-    with listener() as (url, posted):
-        assert run("maintain", "--notify", url)[0] == 0
-        (report,) = posted
-        assert (report["command"], report["schema"], report["exit_code"]) == ("maintain", "sitegenctl/1", 0)
-        assert done({"data": report["data"]}) == {"start-stuck": [3]}
-        run("maintain", "--notify", url)
-        assert len(posted) == 1
-
-
-def test_report_is_posted_after_stdout_is_closed(world: World) -> None:
-    world.order(3)
-    read, write = os.pipe()
-    os.close(read)
-    with listener() as (url, posted):
-        process = processes.start("-m", "sitegenctl", "maintain", "--notify", url, stdout=write)
-        os.close(write)
-        assert process.wait(60) == 0
-    assert [report["exit_code"] for report in posted] == [0]
-
-
-@pytest.mark.parametrize("how", ["refuses", "fails", "hangs"])
-def test_failed_notification_does_not_fail_the_run(world: World, how: str) -> None:
-    world.order(3)
-    with listener(500, answers=how != "hangs") as (url, _):
-        began = time.monotonic()
-        process = world.run_process(
-            "maintain", "--notify", "http://127.0.0.1:1/?token=s3cret" if how == "refuses" else url
-        )
-        took = time.monotonic() - began
-    assert (process.returncode, process.stdout.splitlines()[0]) == (0, "start-stuck: 1 started")
-    assert process.stderr.startswith("note: 127.0.0.1 was not notified: ")
-    assert "s3cret" not in process.stderr
-    assert took < 30
-
-
 def test_bad_options_are_reported_before_any_change(world: World) -> None:
     world.order(3)
     for options in (
         ["--notify", "ftp://x"],
         ["--notify", "nonsense"],
+        ["--notify-format", "xml"],
         ["--jitter", "x"],
         ["--jitter", "5"],
         ["--keep-trash", "-1d"],

@@ -1,4 +1,4 @@
-"""The faults that maintenance has reported, kept between runs in the state directory."""
+"""What maintenance has reported and posted, kept between runs in one file of the state directory."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sitegenctl.config.atomic_write import write_private
+from sitegenctl.domain.health.news import Known
 from sitegenctl.errors import UsageProblem
 
 
@@ -23,22 +25,42 @@ class ReportFile:
 
     def load(self) -> Mapping[int, str]:
         """Reports of earlier runs; empty if the file can't be read."""
+        # One that is not a number is the state of notifications.
+        return {int(name): key for name, key in self._read().items() if isinstance(key, str) and name.isdecimal()}
+
+    def save(self, reported: Mapping[int, str]) -> None:
+        """Replace the reports, if the file can be written."""
+        if reported != self.load():
+            kept = {name: value for name, value in self._read().items() if not name.isdecimal()}
+            self._write({**{str(order_id): key for order_id, key in reported.items()}, **kept})
+
+    def load_known(self, receiver: str) -> Known:
+        """What the receiver with this URL knows; nothing if the file can't be read."""
+        return Known.from_json(self._read().get(_receiver(receiver)))
+
+    def save_known(self, receiver: str, known: Known) -> None:
+        """Replace what the receiver with this URL knows, if the file can be written."""
+        if known != self.load_known(receiver):
+            self._write({**self._read(), _receiver(receiver): known.to_json()})
+
+    def _read(self) -> dict[str, Any]:
         if self._path is None:
             return {}
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
-            return {int(order_id): key for order_id, key in content.items() if isinstance(key, str)}
-        except (OSError, ValueError, AttributeError, RecursionError):
+        except (OSError, ValueError, RecursionError):
             return {}
+        return content if isinstance(content, dict) else {}
 
-    def save(self, reported: Mapping[int, str]) -> None:
-        """Replace the reports, if the file can be written."""
-        if self._path is None or reported == self.load():
-            return
-        try:
-            write_private(self._path, json.dumps({str(order_id): key for order_id, key in reported.items()}))
-        except UsageProblem:
-            return
+    def _write(self, content: Mapping[str, Any]) -> None:
+        if self._path is not None:
+            with contextlib.suppress(UsageProblem):
+                write_private(self._path, json.dumps(content))
+
+
+def _receiver(url: str) -> str:
+    # The URL may contain a token.
+    return f"notified-{_hashed(url)}"
 
 
 def new_warnings(folder: Path | None, system: str, warnings: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from datetime import timedelta
-from typing import Annotated
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
 
+from sitegenctl.cli import complete
 from sitegenctl.cli.execute import require_writable
 from sitegenctl.cli.options import DryRun, Invocation, MaxAttempts, number, option, span, trash_age
 from sitegenctl.errors import Busy, SourceError, UsageProblem
-from sitegenctl.render.output import Report, write
+from sitegenctl.render.output import write
+
+if TYPE_CHECKING:
+    from sitegenctl.config.settings import Settings
+    from sitegenctl.domain.plans.maintenance import Maintenance
+    from sitegenctl.domain.ports import ReportMemory
 
 _LONGEST_JITTER = timedelta(hours=1)
 
@@ -31,7 +38,16 @@ async def maintain(
         str | None, option("--jitter", metavar="TIME", help="Start after a random delay up to TIME.")
     ] = None,
     notify: Annotated[
-        str | None, option("--notify", metavar="URL", help="Post the JSON report, unless it is empty.")
+        str | None, option("--notify", metavar="URL", help="Post what became worse or better to URL.")
+    ] = None,
+    notify_format: Annotated[
+        str | None,
+        option(
+            "--notify-format",
+            metavar="FORMAT",
+            help="json or slack (default json).",
+            autocompletion=complete.one_of("json", "slack"),
+        ),
     ] = None,
     dry_run: DryRun = False,
 ) -> int:
@@ -50,14 +66,16 @@ async def maintain(
     if wait > _LONGEST_JITTER:
         raise UsageProblem(f"--jitter {jitter} is too long: the next run would begin before", hint="1h or less")
     call.is_recurring = not dry_run
-    settings = require_writable(call, dry_run=options.dry_run)
-    if notify is not None:
+    settings = require_writable(call, dry_run=options.dry_run, notify=notify, notify_format=notify_format)
+    receiver = settings.notify.reveal() if settings.notify else None
+    if receiver is not None:
         from sitegenctl.adapters.system.webhook import require_http
 
-        require_http(notify)
+        require_http(receiver)
     await asyncio.sleep(random.uniform(0, wait.total_seconds()))  # noqa: S311 - to spread hosts, not to hide anything
     async with open_session(settings, call.command) as session:
-        run = await operation.maintain(session, session.reported, options)
+        memory = session.reported
+        run = await operation.maintain(session, memory, options)
     if run is None:
         raise Busy("another maintenance run is active; nothing was done")
     report = maintenance_report(run, command=call.command, verbose=call.verbose, selector=settings.selector)
@@ -65,17 +83,29 @@ async def maintain(
         # First the output, since the notification may fail; it is sent even if the output cannot be written.
         return write(report, call.output)
     finally:
-        if notify is not None and not run.is_quiet:
-            await _notify(notify, report)
+        if receiver is not None and not run.interrupted:
+            await _notify(receiver, run, settings, memory)
 
 
-async def _notify(url: str, report: Report) -> None:
-    """Post the report. A failure is printed and does not fail the run."""
+async def _notify(receiver: str, run: Maintenance, settings: Settings, memory: ReportMemory) -> None:
+    """Post what is news since the last post. A failure is printed, does not fail the run, and is tried again."""
     from sitegenctl.adapters.system.webhook import post_json
-    from sitegenctl.domain.plans.plan import envelope
+    from sitegenctl.domain.health.news import news_since
+    from sitegenctl.render.news import FORMATS, news_line
 
-    value = envelope(report.command, exit_code=report.exit_code, data=report.data, errors=report.errors)
-    try:
-        await post_json(url, value, timeout=_NOTIFY_TIMEOUT)
-    except SourceError as exc:
-        print(f"note: {exc.message}", file=sys.stderr)
+    now = datetime.now(UTC)
+    known = memory.load_known(receiver)
+    news, state = news_since(known, run.snapshot, run.unreachable, now=now, queue=settings.queue)
+    if run.dry_run:
+        for each in news:
+            print(f"note: would post: {news_line(each)}", file=sys.stderr)
+        return
+    if news:
+        value = FORMATS[settings.notify_format](news, context=settings.context, at=now)
+        try:
+            await post_json(receiver, value, timeout=_NOTIFY_TIMEOUT)
+        except SourceError as exc:
+            print(f"note: {exc.message}", file=sys.stderr)
+            # What was seen of the queue is kept; what was not posted will be.
+            state = replace(known, next_task=state.next_task, next_since=state.next_since)
+    memory.save_known(receiver, state)

@@ -96,6 +96,8 @@ class Maintenance:
     dry_run: bool
     interrupted: bool = False
     left: Sequence[Leftover] = ()
+    snapshot: Snapshot | None = None  # after all steps; None where a source did not respond
+    unreachable: Mapping[Source, str] = field(default_factory=dict)  # why a source did not respond
 
     @property
     def operation(self) -> str | None:
