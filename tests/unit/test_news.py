@@ -22,7 +22,7 @@ ALIVE = WorkerSurvey(workers=("w1",))
 WELL = snapshot(workers=ALIVE)
 
 
-def told(known: Known, now: Snapshot | None, **errors: str) -> tuple[list[tuple[str, bool, list[int]]], Known]:
+def compared(known: Known, now: Snapshot | None, **errors: str) -> tuple[list[tuple[str, bool, list[int]]], Known]:
     """Topic, whether it is better, and the orders of what is news."""
     sources = {Source(name): text for name, text in errors.items()}
     at = NOW if now is None else now.taken_at
@@ -37,23 +37,23 @@ def later(of: Snapshot, minutes: float) -> Snapshot:
 
 def test_each_fault_is_news_once_and_its_end_too() -> None:
     failed = snapshot(FAILED, workers=ALIVE)
-    news, known = told(Known(), failed)
+    news, known = compared(Known(), failed)
     assert news == [("orders", False, [41])]
-    assert told(known, failed)[0] == []
+    assert compared(known, failed)[0] == []
     blocked = snapshot(replace(FAILED, onboarding=Onboarding.MISSING), workers=ALIVE)
-    news, known = told(known, blocked)
+    news, known = compared(known, blocked)
     assert news == [("orders", False, [41])]
-    news, known = told(known, WELL)
+    news, known = compared(known, WELL)
     assert news == [("orders", True, [41])]
-    assert told(known, WELL) == ([], Known())
+    assert compared(known, WELL) == ([], Known())
 
 
 def test_missing_worker_is_news_once() -> None:
     gone = snapshot(order(), workers=WorkerSurvey(), tasks=(task(position=0),))
-    news, known = told(Known(), gone)
+    news, known = compared(Known(), gone)
     assert news == [("workers", False, [])]
-    assert told(known, gone)[0] == []
-    assert told(known, WELL)[0] == [("workers", True, [])]
+    assert compared(known, gone)[0] == []
+    assert compared(known, WELL)[0] == [("workers", True, [])]
 
 
 @pytest.mark.parametrize("state", [TaskState.RUNNING, TaskState.RESERVED])
@@ -62,34 +62,34 @@ def test_queue_does_not_drain_only_while_nothing_runs(state: TaskState) -> None:
     waits = snapshot(order(), order(43), order(44, OrderStatus.DELIVERED), workers=ALIVE, tasks=tasks, files=9)
     runs = replace(waits, orders={**waits.orders, 44: order(44)}, tasks=(*tasks, task(state, "t3", 44)))
     minutes = STUCK_FOR / timedelta(minutes=1)
-    _, known = told(Known(), waits)
-    assert told(known, later(waits, minutes - 1))[0] == []
-    news, stuck = told(known, later(waits, minutes))
+    _, known = compared(Known(), waits)
+    assert compared(known, later(waits, minutes - 1))[0] == []
+    news, stuck = compared(known, later(waits, minutes))
     assert news == [("queue", False, [])]
-    assert told(stuck, later(waits, minutes + 5))[0] == []
+    assert compared(stuck, later(waits, minutes + 5))[0] == []
     # One that begins, and one that another run took: the time is counted again.
-    assert told(known, later(runs, minutes))[0] == []
-    assert told(stuck, later(runs, minutes + 1))[0] == [("queue", True, [])]
+    assert compared(known, later(runs, minutes))[0] == []
+    assert compared(stuck, later(runs, minutes + 1))[0] == [("queue", True, [])]
     taken = replace(waits, orders={43: order(43)}, tasks=tasks[1:])
-    assert told(stuck, later(taken, minutes + 1))[0] == [("queue", True, [])]
-    assert told(known, later(taken, minutes))[0] == []
+    assert compared(stuck, later(taken, minutes + 1))[0] == [("queue", True, [])]
+    assert compared(known, later(taken, minutes))[0] == []
 
 
 @pytest.mark.parametrize("source", ["database", "broker", "workers"])
 def test_source_that_does_not_respond_changes_nothing_else(source: str) -> None:
-    _, known = told(Known(), snapshot(FAILED, workers=ALIVE))
-    news, lost = told(known, None, **{source: "it is down"})
+    _, known = compared(Known(), snapshot(FAILED, workers=ALIVE))
+    news, lost = compared(known, None, **{source: "it is down"})
     assert news == [("source", False, [])]
     assert lost == replace(known, sources=frozenset({source}))
-    assert told(lost, None, **{source: "it is still down"})[0] == []
+    assert compared(lost, None, **{source: "it is still down"})[0] == []
     silent = snapshot(errors={Source(source): "it is down"})
-    assert told(lost, silent, **{source: "it is down"}) == ([], lost)
-    assert told(lost, snapshot(FAILED, workers=ALIVE)) == ([("source", True, [])], known)
+    assert compared(lost, silent, **{source: "it is down"}) == ([], lost)
+    assert compared(lost, snapshot(FAILED, workers=ALIVE)) == ([("source", True, [])], known)
 
 
 def test_source_that_was_not_needed_has_not_recovered() -> None:
-    _, lost = told(Known(), WELL, files="the mount hangs")
-    news, both = told(lost, None, database="it is down")
+    _, lost = compared(Known(), WELL, files="the mount hangs")
+    news, both = compared(lost, None, database="it is down")
     assert news == [("source", False, [])]
     assert both.sources == {"database", "files"}
 
