@@ -17,7 +17,8 @@ from sitegenctl.domain.ports import Consumers, OrdersStore, QueueBackend, SiteSt
 from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, BrokerReading, LiveTask, TaskDetails, TaskPlace, TaskState
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, describe_silence, survey_of
 from sitegenctl.errors import Refused, SourceError
-from sitegenctl.operations.observe import CONFIRM_DELAY, observe, require_right_directory, utc_now
+from sitegenctl.operations.forecast import with_forecast
+from sitegenctl.operations.observe import CONFIRM_DELAY, Attempts, observe, require_right_directory, utc_now
 
 #: Maximum number of tasks of an order whose times are read: each takes a request.
 _MAX_TASKS = 5
@@ -37,12 +38,15 @@ class OrderView:
 
 async def inspect_order(sources: Sources, order_id: int, *, last: int = 10) -> OrderView:
     """Read one order and the ``last`` rows of its log. Raises ``Refused`` when it does not exist and has no task."""
-    snapshot = await observe(sources, [order_id], check_hollow=True)
+    attempts = Attempts()
+    snapshot = await observe(sources, [order_id], check_hollow=True, worker_details=True, attempts=attempts)
     unanswered = dict(snapshot.unanswered)
     if Source.DATABASE in snapshot.errors:
         return OrderView(order_id=order_id, snapshot=snapshot, unanswered=unanswered)
     if order_id not in snapshot.orders and not snapshot.tasks_of(order_id):
         raise Refused(f"there is no order {order_id}")
+    if snapshot.tasks_of(order_id):
+        snapshot = await with_forecast(sources, snapshot, attempts)
     rows: Sequence[LogRow] = ()
     tasks: Sequence[TaskDetails] = ()
     # A source may fail after the snapshot: what was read is shown all the same.
@@ -97,11 +101,12 @@ class TaskView:
 
 async def inspect_queue(sources: Sources) -> Snapshot:
     """Read everything live and its orders. Raises ``SourceError`` without the broker."""
-    snapshot = await observe(sources, None, files=False)
+    attempts = Attempts()
+    snapshot = await observe(sources, None, files=False, worker_details=True, attempts=attempts)
     if Source.BROKER in snapshot.errors:
         hint = snapshot.hints.get(Source.BROKER, RUN_DOCTOR)
         raise SourceError(snapshot.errors[Source.BROKER], hint=hint, source=Source.BROKER)
-    return snapshot
+    return await with_forecast(sources, snapshot, attempts)
 
 
 async def would_consume(workers: WorkerSource) -> Consumers:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar, cast
 
 from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Source
+from sitegenctl.domain.diagnosis.forecast import Forecast
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderPage, OrderQuery
 from sitegenctl.domain.diagnosis.overview import conditions
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
@@ -25,6 +26,7 @@ from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskPlace, TaskS
 from sitegenctl.domain.queue.worker import WorkerRoster, standstill
 from sitegenctl.domain.statistics.throughput import WINDOW, Bar, Throughput
 from sitegenctl.errors import SourceError
+from sitegenctl.operations.forecast import with_forecast
 from sitegenctl.operations.listing import list_orders, page_of
 from sitegenctl.operations.observe import Attempts, observe_open, utc_now
 from sitegenctl.operations.overview import HOUR, count_runs
@@ -82,6 +84,7 @@ class OrderDetail:
     order: Order | None
     verdict: Diagnosis
     tasks: Sequence[LiveTask]
+    forecast: Forecast | None
     story: Sequence[TimelineEntry]
     files: SiteFiles | None
     tree: SiteTree | None
@@ -154,6 +157,7 @@ class LiveState:
             if snapshot.workers
             else None,
         )
+        live = replace(live, snapshot=await with_forecast(sources, snapshot, attempts, roster=self._roster))
         now = self._now()
         self._throughput.note_rows(steps or (), now)
         if Source.BROKER not in errors:
@@ -211,6 +215,7 @@ class LiveState:
             order=order,
             verdict=snapshot.diagnose(order_id),
             tasks=tasks,
+            forecast=snapshot.forecast,
             story=timeline(rows, [_task_details(task) for task in tasks], now=read_at + snapshot.clock_offset),
             files=(files or {}).get(order_id),
             tree=tree,

@@ -140,7 +140,9 @@ async def observe(
     files: bool = True,
     enough: int | None = None,
     check_hollow: bool = False,
+    worker_details: bool = False,
     cache: QueueCache | None = None,
+    attempts: Attempts | None = None,
 ) -> Snapshot:
     """Take a snapshot of everything live, or of what the ``cache`` has of the queue, and of these orders.
 
@@ -148,14 +150,14 @@ async def observe(
 
     Nothing is raised for a source that does not respond: the snapshot's ``errors`` has it. The broker is read before
     the database; the other way round, an order that finishes in between would look wrong. ``files`` are counted up to
-    ``enough``, or all of them with their sizes.
+    ``enough``, or all of them with their sizes. With ``worker_details`` the snapshot has the roster.
     """
-    observation = _Observation(sources=sources, check_hollow=check_hollow)
+    observation = _Observation(sources=sources, check_hollow=check_hollow, attempts=attempts or Attempts())
     attempts, orders = observation.attempts, sources.orders
     reading = await attempts.make(Source.BROKER, cache.read if cache is not None else sources.queue.read)
     ids = order_ids if order_ids is not None else reading.order_ids if reading else set()
     survey, known, counted = await asyncio.gather(
-        observation.survey(reading),
+        observation.survey(reading, details=worker_details),
         attempts.make(Source.DATABASE, lambda: orders.read_orders(ids)),
         observation.count(ids, enough, sizes=enough is None) if files else asyncio.sleep(0),
     )

@@ -17,6 +17,7 @@ from sitegenctl.domain.orders.run_reader import LoggedRun, RunStream
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, Sources
 from sitegenctl.domain.statistics.metrics import Measurement, RunTotals
 from sitegenctl.domain.statistics.statistics import LEAD, Collector, LogWindow, Statistics
+from sitegenctl.operations.forecast import with_forecast
 from sitegenctl.operations.observe import Attempts, observe_open, utc_now, with_results
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -33,6 +34,7 @@ async def overview(sources: Sources, attempts: Attempts | None = None) -> Overvi
     )
     counts = await attempts.make(Source.DATABASE, lambda: count_runs(orders, HOUR, DAY, known=snapshot.orders))
     last_hour, last_day = counts or (None, None)
+    snapshot = await with_forecast(sources, snapshot, attempts)
     has_database = by_status is not None and Source.DATABASE not in snapshot.errors
     has_broker = Source.BROKER not in snapshot.errors
     roster = snapshot.roster

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import accumulate
+from operator import attrgetter
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -88,6 +89,15 @@ def _oldest_tasks(depth: Mapping[TaskState, Depth]) -> dict[str, float]:
     return {state: age.total_seconds() for state, age in ages.items() if age is not None}
 
 
+def _drain(measured: Measurement) -> dict[str, float] | None:
+    snapshot = measured.overview.snapshot
+    forecast = snapshot.forecast
+    if forecast is None or forecast.obstacle is not None or (forecast.empty is None and snapshot.tasks):
+        return None
+    spans = attrgetter("low", "middle", "high")(forecast.empty) if forecast.empty is not None else (timedelta(0),) * 3
+    return {quantile: span.total_seconds() for quantile, span in zip(("0.1", "0.5", "0.9"), spans, strict=True)}
+
+
 def _of_all(measured: Measurement) -> Measurement:
     return measured
 
@@ -118,6 +128,16 @@ FAMILIES: tuple[tuple[Callable[[Measurement], Any], dict[str, Family]], ...] = (
             "sitegenctl_queue_oldest_task_age_seconds": Family(
                 "Age of the oldest task in this state; 0 without any, absent where unknown.", ("state",), _oldest_tasks
             ),
+        },
+    ),
+    (
+        _drain,
+        {
+            "sitegenctl_queue_drain_seconds": Family(
+                "Forecast of the time until every task has ended, by quantile; 0 without any, absent where unknown.",
+                ("quantile",),
+                lambda quantiles: quantiles,
+            )
         },
     ),
     (

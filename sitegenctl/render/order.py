@@ -18,6 +18,7 @@ from sitegenctl.domain.queue.task import LiveTask
 from sitegenctl.render.command import hint_text, remedy_data
 from sitegenctl.render.log import MARKS, log_severity, row_prefix
 from sitegenctl.render.output import row_of
+from sitegenctl.render.queue import task_forecast_data
 from sitegenctl.render.table import MAX_REASON, Column, Line, Screen, coloured, table
 from sitegenctl.render.text import clock, fit, folded, hanging, neutralise, shorten
 
@@ -51,7 +52,10 @@ SUMMARY_COLUMNS = (
     "onboarding_completed_at",
 )
 
-_TASK_KEYS = ("task_id", "state", "worker", "attempt", "enqueued_at", "delivered_at", "until", "eta")
+_TASK_KEYS = (
+    *("task_id", "state", "worker", "attempt", "enqueued_at", "delivered_at", "until", "eta"),
+    *("starts_in_seconds", "ends_in_seconds"),
+)
 
 
 def order_summary(listed: ListedOrder, snapshot: Snapshot, *, selector: str | None = None) -> dict[str, Any]:
@@ -73,7 +77,9 @@ def order_summary(listed: ListedOrder, snapshot: Snapshot, *, selector: str | No
         remedy=hint_text(verdict.remedy, selector),
         remedy_parts=remedy_data(verdict.remedy),
         until=verdict.until,
-        tasks=None if tasks is None else [row_of(task, _TASK_KEYS) for task in tasks],
+        tasks=None
+        if tasks is None
+        else [row_of(task, _TASK_KEYS, **task_forecast_data(task, snapshot)) for task in tasks],
         files={"count": files.count, "bytes": files.size} if files and files.complete else None,
         attempts=order.history.attempts if order else None,
     )
@@ -124,6 +130,7 @@ def order_text(
     facts = {**(order_facts(order) if order else {}), **_live_facts(order_id, snapshot)}
     lines += [line for name, fact in facts.items() for line in hanging(f"  {name:<11} ", fact, width)]
     lines += [line for task in snapshot.tasks_of(order_id) for line in folded(f"    {_task(task)}", width)]
+    lines += [f"    {line}" for line in _forecast_lines(order_id, snapshot)]
     if timeline:
         room = max(screen.height - len(lines) - _OTHER_LINES, _MIN_ENTRIES) if not whole else sys.maxsize
         shown = _timeline_lines(timeline, snapshot.now, screen, room)
@@ -214,6 +221,13 @@ def _task(task: LiveTask) -> str:
     if task.eta:
         parts.append(f"ETA {clock(task.eta)} UTC")
     return "  ".join(parts)
+
+
+def _forecast_lines(order_id: int, snapshot: Snapshot) -> list[str]:
+    """When the order's tasks start and end."""
+    forecast, tasks = snapshot.forecast, snapshot.tasks_of(order_id)
+    lines = [forecast.describe(task) for task in tasks] if forecast is not None else []
+    return [line for line in dict.fromkeys(lines) if line is not None]
 
 
 def listing_text(page: OrderPage, *, offset: int, screen: Screen) -> str:

@@ -15,7 +15,7 @@ from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.queue.worker import describe_shared
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import row_of
-from sitegenctl.render.queue import no_worker_text
+from sitegenctl.render.queue import forecast_data, no_worker_text
 from sitegenctl.render.statistics import count_words, counts_data
 from sitegenctl.render.table import MAX_NAME, Column, Line, Screen, coloured, table
 from sitegenctl.render.text import hanging, neutralise, seconds, shorten
@@ -40,6 +40,7 @@ def overview_data(overview: Overview, *, selector: str | None = None) -> dict[st
         if overview.depth is not None
         else None,
         "foreign": overview.foreign,
+        "forecast": forecast_data(overview.snapshot.forecast),
         "workers": [
             row_of(
                 worker,
@@ -128,7 +129,8 @@ def _queue(overview: Overview) -> list[str]:
         parts.append(f"{depth.count} {state}{oldest}")
     if overview.foreign:
         parts.append(f"{overview.foreign} not ours")
-    return parts
+    forecast = overview.snapshot.forecast
+    return [*parts, forecast.summary] if forecast is not None and forecast.summary else parts
 
 
 def _workers(overview: Overview, queue: str) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sitegenctl.domain.diagnosis.condition import Severity, Source
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_time
+from sitegenctl.domain.diagnosis.forecast import Forecast, Range
 from sitegenctl.domain.diagnosis.liveness import StaleClaim
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.diagnosis.snapshot import QueueItem, Snapshot
@@ -40,6 +41,8 @@ QUEUE_COLUMNS = (
     "attempt",
     "enqueued_at",
     "eta",
+    "starts_in_seconds",
+    "ends_in_seconds",
     "foreign",
 )
 
@@ -75,9 +78,34 @@ def _queue_row(item: QueueItem, snapshot: Snapshot) -> dict[str, Any]:
     return row_of(
         item,
         QUEUE_COLUMNS,
+        **task_forecast_data(ours, snapshot),
         customer_name=order.customer_name if order else None,
         foreign=None if isinstance(item, LiveTask) else item.reason,
     )
+
+
+def forecast_data(forecast: Forecast | None) -> dict[str, Any] | None:
+    """When the queue is empty, or why that is unknown, for the envelope."""
+    if forecast is None:
+        return None
+    obstacle = forecast.obstacle.name.lower() if forecast.obstacle is not None else None
+    return {"empty_in_seconds": _range_data(forecast.empty), "obstacle": obstacle}
+
+
+def task_forecast_data(task: LiveTask | None, snapshot: Snapshot) -> dict[str, Any]:
+    """When the task starts and ends; null where that is unknown, and the start of a running one."""
+    known = snapshot.forecast.of(task) if snapshot.forecast is not None and task is not None else None
+    return {
+        "starts_in_seconds": _range_data(known.start if known else None),
+        "ends_in_seconds": _range_data(known.end if known else None),
+    }
+
+
+def _range_data(span: Range | None) -> dict[str, float] | None:
+    if span is None:
+        return None
+    times = {"p10": span.low, "p50": span.middle, "p90": span.high}
+    return {name: round(time.total_seconds(), 1) for name, time in times.items()}
 
 
 def queue_text(items: Sequence[QueueItem], snapshot: Snapshot, *, total: int, screen: Screen) -> str:
@@ -91,18 +119,20 @@ def queue_text(items: Sequence[QueueItem], snapshot: Snapshot, *, total: int, sc
         Column(heading="customer", may_shrink=True),
         Column(heading="age"),
         Column(heading="try", number=True, from_width=60),
+        Column(heading="starts in", from_width=80),
         Column(heading="when or where", may_shrink=True, from_width=70, most=2 * MAX_NAME),
         Column(heading="task", may_shrink=True, from_width=100),
     ]
     lines = [_queue_line(place, item, snapshot) for place, item in enumerate(items, 1)]
     more = f"\n{total - len(items)} more; --limit shows them\n" if total > len(items) else ""
-    return table(columns, lines, screen) + more
+    summary = snapshot.forecast.summary if snapshot.forecast is not None else None
+    return table(columns, lines, screen) + more + (f"\n{summary}\n" if summary else "")
 
 
 def _queue_line(place: int, item: QueueItem, snapshot: Snapshot) -> Line:
     if not isinstance(item, LiveTask):
         return Line(
-            cells=[str(place), item.state, "-", item.reason, "-", "-", item.name, item.task_id or "-"],
+            cells=[str(place), item.state, "-", item.reason, "-", "-", "-", item.name, item.task_id or "-"],
             severity=Severity.UNKNOWN if item.may_be_ours else Severity.OK,
         )
     order = snapshot.orders.get(item.order_id) if item.order_id is not None else None
@@ -115,11 +145,18 @@ def _queue_line(place: int, item: QueueItem, snapshot: Snapshot) -> Line:
             order.customer_name if order else _no_customer(item, snapshot),
             describe_age(age) if age is not None else "-",
             str(item.attempt),
+            starts_in(item, snapshot),
             _when(item, snapshot.now),
             item.task_id,
         ],
         severity=_SEVERITIES.get(item.state, Severity.OK),
     )
+
+
+def starts_in(task: LiveTask, snapshot: Snapshot) -> str:
+    """When a waiting task starts, as in ``3–6m``; "-" where that is unknown."""
+    known = snapshot.forecast.of(task) if snapshot.forecast is not None else None
+    return str(known.start) if known is not None and known.start is not None else "-"
 
 
 def _no_customer(task: LiveTask, snapshot: Snapshot) -> str:

@@ -194,6 +194,8 @@ class Summary(Widget):
         details = [(f"{count} {condition}", colours["error"]) for condition, count in faults.items() if problems]
         details = [(f"{'  ' if index else '   '}{detail}", style) for index, (detail, style) in enumerate(details)]
         details.append((f"   {live.count(TaskState.RUNNING)} running", colours["text-muted"]))
+        if (forecast := live.snapshot.forecast) is not None and forecast.empty is not None:
+            details.append((f"   {forecast.summary}", colours["text-muted"]))
         if live.last_hour is not None and (rate := live.last_hour.success_rate) is not None:
             details.append((f"   last hour {rate:.0%} ok", colours["text-muted"]))
         return _append_what_fits(text, details, self.size.width)

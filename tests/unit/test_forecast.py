@@ -12,6 +12,7 @@ from sitegenctl.domain.diagnosis.forecast import Forecast, Obstacle, PastRun, Ra
 from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 from sitegenctl.domain.queue.worker import WorkerDetails, WorkerRoster, survey_of
+from tests.support.simulated_days import SimulatedDays
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 QUEUE = "site_generation"
@@ -43,17 +44,20 @@ def forecast_of(
 
 
 def starts(known: Forecast) -> dict[str, float]:
-    return {
-        task_id: each.start.middle.total_seconds() for task_id, each in known.tasks.items() if each.start is not None
-    }
+    """When each task starts, to ten seconds: every trial has a pace of its own."""
+    return {task_id: tens(each.start.middle) for task_id, each in known.tasks.items() if each.start is not None}
+
+
+def tens(time: timedelta) -> float:
+    return round(time.total_seconds(), -1)
 
 
 def test_tasks_start_as_slots_become_free() -> None:
     known = forecast_of(queued(5), worker(slots=2))
     assert starts(known) == {"task-1": 0, "task-2": 0, "task-3": 60, "task-4": 60, "task-5": 120}
-    assert known.order_ends[5].middle == timedelta(seconds=180)
+    assert tens(known.order_ends[5].middle) == 180
     assert known.empty is not None
-    assert known.empty.middle == timedelta(seconds=180)
+    assert tens(known.empty.middle) == 180
 
 
 def test_a_worker_of_another_queue_has_no_slot() -> None:
@@ -68,7 +72,7 @@ def test_a_running_task_has_left_what_longer_runs_took() -> None:
         worker(),
         runs=runs,
     )
-    assert known.order_ends[9] == Range(**dict.fromkeys(("low", "middle", "high"), timedelta(seconds=60)))
+    assert tens(known.order_ends[9].middle) == 60
     assert starts(known) == {"task-1": 60}
 
 
@@ -102,14 +106,14 @@ def test_retries_are_part_of_the_end() -> None:
     runs = [PastRun(seconds=60.0, retried_after=30.0)] * 20
     end = forecast_of(queued(1), worker(), runs=runs).order_ends[1]
     # Three retries, and every attempt fails.
-    assert end.middle == timedelta(seconds=4 * 60 + 3 * 30)
+    assert tens(end.middle) == 4 * 60 + 3 * 30
 
 
 def test_the_middle_of_a_long_queue_lies_between_its_ends() -> None:
     random = Random(1)
     runs = [PastRun(seconds=random.lognormvariate(4, 0.3)) for _ in range(60)]
     known = forecast_of(queued(2000), worker(slots=4), runs=runs)
-    times = list(starts(known).values())
+    times = [each.start.middle.total_seconds() for each in known.tasks.values() if each.start is not None]
     assert len(times) == 2000
     assert times == sorted(times)
     mean = sum(run.seconds for run in runs) / len(runs)
@@ -148,9 +152,9 @@ def test_an_empty_queue_has_no_time_until_it_is_empty() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "text"),
     [
-        (0, 3, "within 10s"),
+        (0, 3, "0–10s"),
         (12, 41, "10–50s"),
-        (45, 100, "within 2m"),
+        (45, 100, "0–2m"),
         (185, 341, "3–6m"),
         (5798, 6558, "96–110m"),
         (4 * 3600 + 60, 9 * 3600, "4–9h"),
@@ -167,6 +171,14 @@ def test_ranges_are_rounded_outwards(low: int, high: int, text: str) -> None:
 )
 def test_the_middle_is_rounded_to_one_unit(middle: int, text: str) -> None:
     assert Range(**dict.fromkeys(("low", "middle", "high"), timedelta(seconds=middle))).about == text
+
+
+def test_the_truth_lies_inside_most_ranges() -> None:
+    made = [each for seed in (1, 2, 3) for each in SimulatedDays(seed, hours=24, workers=seed).comparisons()]
+    inside = sum(each.is_inside for each in made) / len(made)
+    assert len(made) > 300
+    # The benchmark has the figures of many systems.
+    assert 0.7 < inside < 0.9
 
 
 def rows(*steps: tuple[int, str, int]) -> list[RunRow]:

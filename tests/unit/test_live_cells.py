@@ -122,10 +122,10 @@ def test_progress_bar() -> None:
 def test_queued_and_scheduled_tasks() -> None:
     view = view_of(QueueView, orders=[order()])
     queued = task(position=0, enqueued_at=NOW - 5 * MINUTE, attempt=2)
-    assert texts(view.cells(queued)) == ["1", "queued", "42", "Padaria", "5m", "2", "-", "-", "t1"]
+    assert texts(view.cells(queued)) == ["1", "queued", "42", "Padaria", "5m", "2", "-", "-", "-", "t1"]
     scheduled = task(TaskState.RETRYING, worker="w@host", eta=NOW + MINUTE)
     assert texts(view.cells(scheduled))[0] == "-"
-    assert texts(view.cells(scheduled))[6:8] == ["1m", "w@host"]
+    assert texts(view.cells(scheduled))[6:9] == ["1m", "-", "w@host"]
     assert texts(view_of(QueueView, now=NOW + 2 * MINUTE).cells(scheduled))[6] == "-"
     orphaned = view.cells(task(TaskState.ORPHANED, order_id=None))
     assert (orphaned[1].severity, orphaned[2].text, orphaned[3].text) == (Severity.FAULT, "-", "-")

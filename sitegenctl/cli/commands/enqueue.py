@@ -44,6 +44,7 @@ async def _wait(call: Invocation, session: Session, result: OperationResult) -> 
     """Follow every order that has a task, and add the outcomes to the result."""
     from sitegenctl.domain.orders.order import LogRow
     from sitegenctl.operations.follow import Ended, follow, follow_result, followed
+    from sitegenctl.operations.forecast import forecast_tasks
     from sitegenctl.render.log import log_lines
 
     stream = sys.stdout if call.output is Output.TABLE else sys.stderr
@@ -55,6 +56,9 @@ async def _wait(call: Invocation, session: Session, result: OperationResult) -> 
         for order_id, item in watched.items():
             # Before the wait, which may be interrupted.
             print(f"{order_id:>{digits}}  task {neutralise(item.task_id or '')}", file=stream, flush=True)
+        ids = {item.task_id: order_id for order_id, item in watched.items() if item.task_id is not None}
+        for task_id, text in (await forecast_tasks(session, ids.keys(), watched.keys())).items():
+            print(f"{ids[task_id]:>{digits}}  {text}", file=stream, flush=True)
         # Wait for a source that becomes unreachable: the generations go on.
         async for event in follow(session, watched, patient=True):
             if isinstance(event, Ended):

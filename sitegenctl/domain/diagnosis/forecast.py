@@ -37,8 +37,12 @@ _HEAD, _END = 150, 50
 #: Mean seconds of a task that generates no site, such as the system's beat; their durations are not logged.
 _FOREIGN_SECONDS = 2.0
 
-#: The longest delay before a retry, in seconds; the log shows the delay and the wait in the queue together.
-_MAX_RETRY_DELAY = 240.0
+#: The longest time before a retry, in seconds: its delay, and its wait behind tasks that are published meanwhile.
+_MAX_RETRY_DELAY = 3600.0
+
+#: Standard deviation of how much faster or slower than in the log everything goes, as a share: runs drift, and workers
+#: stop and start.
+_DRIFT = 0.12
 
 _HELD = (TaskState.SCHEDULED, TaskState.RETRYING)
 
@@ -81,7 +85,7 @@ class Range:
         unit, size = _unit(self.high)
         low, high = math.floor(self.low / size), math.ceil(self.high / size)
         factor = _FACTORS.get(unit, 1)
-        return f"{low * factor}–{high * factor}{unit}" if low else f"within {max(high, 1) * factor}{unit}"
+        return f"{low * factor}–{max(high, 1) * factor}{unit}"
 
     @property
     def about(self) -> str:
@@ -97,6 +101,11 @@ class TaskForecast:
     start: Range | None
     end: Range
 
+    def __str__(self) -> str:
+        """As in ``starts in 3–6m, ends in 5–9m``."""
+        end = f"ends in {self.end}"
+        return f"starts in {self.start}, {end}" if self.start is not None else end
+
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
@@ -106,6 +115,24 @@ class Forecast:
     tasks: Mapping[str, TaskForecast] = field(default_factory=dict)  # by task id
     order_ends: Mapping[int, Range] = field(default_factory=dict)  # when the last task of each order ends
     empty: Range | None = None  # when every task has ended; None where there is none
+
+    def of(self, task: LiveTask) -> TaskForecast | None:
+        """The forecast of a task, which may have none."""
+        return self.tasks.get(task.task_id)
+
+    def describe(self, task: LiveTask) -> str | None:
+        """Describe when a task starts and ends; None where nothing is known of that."""
+        if self.obstacle is Obstacle.NO_CONSUMER and task.position is not None:
+            return self.obstacle
+        known = self.of(task)
+        return str(known) if known is not None else None
+
+    @property
+    def summary(self) -> str | None:
+        """When the queue is empty, as in ``empty in about 12m``; None where nothing is known of that."""
+        if self.obstacle is Obstacle.NO_CONSUMER:
+            return self.obstacle
+        return f"empty in {self.empty.about}" if self.empty is not None else None
 
 
 def past_runs(rows: Iterable[RunRow]) -> Sequence[PastRun]:
@@ -155,6 +182,8 @@ def forecast(
 
     Orphaned and unaccounted tasks, and tasks that wait for something other than a time, have no forecast.
     """
+    if not tasks:
+        return Forecast()
     if survey is None or roster is None:
         return Forecast(obstacle=Obstacle.UNKNOWN_WORKERS)
     model = _Model.of(tasks, foreign, survey, roster, queue=queue, now=now)
@@ -284,7 +313,9 @@ class _Model:
         ends: list[list[float]] = [[] for _ in self.items]
         empty = []
         for _ in range(_TRIALS):
-            trial = _Trial(model=self, runs=_stretch(runs, random), random=random, starts=starts, ends=ends)
+            pace = random.lognormvariate(0, _DRIFT)
+            drawn = [(run.seconds * pace, run.retried_after) for run in _stretch(runs, random)]
+            trial = _Trial(model=self, runs=drawn, random=random, starts=starts, ends=ends)
             empty.append(trial.run())
         start_of = self._ranges(starts)
         end_of = self._ranges(ends)
@@ -325,7 +356,7 @@ class _Trial:
     """One possible future; it adds the times of every task to ``starts`` and ``ends``."""
 
     model: _Model
-    runs: Sequence[PastRun]
+    runs: Sequence[tuple[float, float | None]]  # seconds, and the time until a retry
     random: Random
     starts: Sequence[list[float]]
     ends: Sequence[list[float]]
@@ -397,11 +428,11 @@ class _Trial:
     def _end_running(self, place: int) -> float:
         """End a task that runs already, by a run that takes longer than this one has taken so far."""
         item = self.model.items[place]
-        longer = [run for run in self.runs if run.seconds > item.elapsed]
+        longer = [run for run in self.runs if run[0] > item.elapsed]
         if longer:
             run = longer[int(self.random.random() * len(longer))]
         else:
-            run = PastRun(seconds=item.elapsed * (1 + self.random.random() / 2))
+            run = (item.elapsed * (1 + self.random.random() / 2), None)
         return self._end(place, -item.elapsed, run, item.task.attempt if item.task is not None else 1)
 
     def _begin(self, place: int, at: float, attempt: int) -> float:
@@ -413,14 +444,15 @@ class _Trial:
             self.starts[place].append(at)
         return self._end(place, at, self._draw(), attempt or task.attempt)
 
-    def _draw(self) -> PastRun:
+    def _draw(self) -> tuple[float, float | None]:
         return self.runs[int(self.random.random() * len(self.runs))]
 
-    def _end(self, place: int, at: float, run: PastRun, attempt: int) -> float:
+    def _end(self, place: int, at: float, run: tuple[float, float | None], attempt: int) -> float:
         """End a run that began at this time, or have it retried."""
-        end = at + run.seconds
-        if run.retried_after is not None and attempt <= RETRIES:
-            heappush(self._later, (end + min(run.retried_after, _MAX_RETRY_DELAY), place, attempt + 1))
+        seconds, retried_after = run
+        end = at + seconds
+        if retried_after is not None and attempt <= RETRIES:
+            heappush(self._later, (end + min(retried_after, _MAX_RETRY_DELAY), place, attempt + 1))
         else:
             self.ends[place].append(end)
             self._empty = max(self._empty, end)
@@ -432,8 +464,8 @@ class _Trial:
         Some tasks get times, between which the others lie.
         """
         model, random = self.model, self.random
-        seconds = [run.seconds for run in self.runs]
-        retried = sum(run.retried_after is not None for run in self.runs) / len(self.runs)
+        seconds = [run[0] for run in self.runs]
+        retried = sum(run[1] is not None for run in self.runs) / len(self.runs)
         mean = math.fsum(seconds) / len(seconds)
         deviation = math.sqrt(math.fsum((each - mean) ** 2 for each in seconds) / len(seconds))
         count = sum(model.consumes[slot.worker] for slot in model.slots)
@@ -445,7 +477,7 @@ class _Trial:
             if model.items[place].task is not None:
                 run = self._draw()
                 self.starts[place].append(at + passed)
-                self.ends[place].append(at + passed + run.seconds)
+                self.ends[place].append(at + passed + run[0])
             passed += max(step * mean + random.gauss(0, deviation) * math.sqrt(step), 0.0) / count
             number += step
         # Retries of these run at the end of the queue.

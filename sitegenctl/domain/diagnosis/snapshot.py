@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Diagnosis, Evidence, Source, diagnose
+from sitegenctl.domain.diagnosis.forecast import Forecast
 from sitegenctl.domain.diagnosis.liveness import StaleClaim
 from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.domain.orders.order import Order
@@ -34,6 +35,7 @@ class Snapshot:
     without_files: frozenset[int] = frozenset()  # recently finished orders that are hollow once grace is over
     possible: Mapping[int, datetime | None] = field(default_factory=dict)  # no task; a run may go on until then
     stale: Sequence[StaleClaim] = ()  # claims of tasks that have ended
+    forecast: Forecast | None = None  # only made where it is shown
     authoritative: bool = True  # whether an order that was not found is missing: a standby may not have it yet
 
     @property

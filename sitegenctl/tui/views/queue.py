@@ -9,6 +9,7 @@ from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.diagnosis.snapshot import Snapshot, running_order
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
+from sitegenctl.render.queue import starts_in
 from sitegenctl.tui.service import ViewData
 from sitegenctl.tui.views.view import View
 from sitegenctl.tui.widgets.live_table import Cell, Column
@@ -31,6 +32,7 @@ class QueueView(View[LiveTask | ForeignMessage]):
         Column(heading="age", width=7, number=True, from_width=46),
         Column(heading="try", width=3, number=True, from_width=60),
         Column(heading="due in", width=7, number=True, from_width=72),
+        Column(heading="starts in", width=9, number=True, from_width=80),
         Column(heading="worker", share=1, from_width=88),
         Column(heading="task", width=36, from_width=140),
     )
@@ -49,7 +51,7 @@ class QueueView(View[LiveTask | ForeignMessage]):
         position = "-" if row.position is None else str(row.position + 1)
         if isinstance(row, ForeignMessage):
             task_id = row.task_id or "-"
-            texts = (position, str(row.state), "-", f"{row.name}: {row.reason}", "-", "-", "-", "-", task_id)
+            texts = (position, str(row.state), "-", f"{row.name}: {row.reason}", "-", "-", "-", "-", "-", task_id)
             return tuple(Cell(text=text, dim=True) for text in texts)
         snapshot = self.data.live.snapshot if self.data is not None else Snapshot(taken_at=self.now)
         order = snapshot.orders.get(row.order_id) if row.order_id is not None else None
@@ -65,6 +67,7 @@ class QueueView(View[LiveTask | ForeignMessage]):
             Cell(text=describe_age(age + (self.now - snapshot.taken_at)) if age is not None else "-"),
             Cell(text=str(row.attempt)),
             Cell(text=due_in, dim=True),
+            Cell(text=starts_in(row, snapshot), dim=True),
             Cell(text=row.worker or "-", dim=True),
             Cell(text=row.task_id, dim=True),
         )

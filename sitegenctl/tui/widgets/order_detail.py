@@ -132,6 +132,8 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
             wait = task.eta - now - detail.clock_offset if task.eta else timedelta(0)
             due = f", due in {describe_age(wait)}" if wait > timedelta(0) else ""
             yield from _wrapped("", f"{task.state}{place}, attempt {task.attempt}{age}{due}", width)
+            if detail.forecast is not None and (forecast := detail.forecast.describe(task)) is not None:
+                yield from _wrapped("", forecast, width)
             yield from _wrapped("", task.task_id, width, colours["text-muted"])
 
     def _draw_timeline(self, detail: OrderDetail, width: int, colours: Mapping[str, str]) -> Iterator[Text]:
