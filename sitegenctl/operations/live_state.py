@@ -84,10 +84,10 @@ class OrderDetail:
     order: Order | None
     verdict: Diagnosis
     tasks: Sequence[LiveTask]
-    forecast: Forecast | None
     story: Sequence[TimelineEntry]
     files: SiteFiles | None
     tree: SiteTree | None
+    forecast: Forecast | None = None
     rows_left_out: int = 0  # of the log, earlier than those of the story
     problem: str | None = None
     fix: Step | None = None  # the step that a fix would execute

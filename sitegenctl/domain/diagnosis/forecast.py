@@ -37,8 +37,9 @@ _HEAD, _END = 150, 50
 #: Mean seconds of a task that generates no site, such as the system's beat; their durations are not logged.
 _FOREIGN_SECONDS = 2.0
 
-#: The longest time before a retry, in seconds: its delay, and its wait behind tasks that are published meanwhile.
-_MAX_RETRY_DELAY = 3600.0
+#: The longest time before a retry, in seconds: its delay, and its wait behind tasks that are published meanwhile. A run
+#: that begins later is taken for another task, which the backend published without a trace in the log.
+_MAX_RETRY_DELAY = 1800.0
 
 #: Standard deviation of how much faster or slower than in the log everything goes, as a share: runs drift, and workers
 #: stop and start.
@@ -151,8 +152,8 @@ def past_runs(rows: Iterable[RunRow]) -> Sequence[PastRun]:
         if run.outcome is RunOutcome.SUCCESS:
             ended.append((end, PastRun(seconds=seconds)))
         elif run.outcome is RunOutcome.ERROR or again_at is not None:
-            delay = max((again_at - end).total_seconds(), 0.0) if again_at is not None else None
-            ended.append((end, PastRun(seconds=seconds, retried_after=delay)))
+            delay = max((again_at - end).total_seconds(), 0.0) if again_at is not None else math.inf
+            ended.append((end, PastRun(seconds=seconds, retried_after=delay if delay <= _MAX_RETRY_DELAY else None)))
 
     for row in rows:
         if (run := stream.feed(row)) is not None:
@@ -452,7 +453,7 @@ class _Trial:
         seconds, retried_after = run
         end = at + seconds
         if retried_after is not None and attempt <= RETRIES:
-            heappush(self._later, (end + min(retried_after, _MAX_RETRY_DELAY), place, attempt + 1))
+            heappush(self._later, (end + retried_after, place, attempt + 1))
         else:
             self.ends[place].append(end)
             self._empty = max(self._empty, end)
