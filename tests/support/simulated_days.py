@@ -134,7 +134,7 @@ class SimulatedDays:
         self._at(self._now + self._random.uniform(60, 2400), "come", worker)
 
     def _on_die(self, worker: _Worker) -> None:
-        """Killed: its tasks are put back some minutes later."""
+        """Killed: its tasks are requeued some minutes later."""
         lost = [*worker.held, *(message for message, _ in worker.running.values())]
         worker.running.clear()
         worker.held.clear()
