@@ -13,7 +13,7 @@ from sitegenctl.domain.orders.operation import Operation
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind
 from sitegenctl.errors import Refused
-from sitegenctl.render.command import hint_text
+from sitegenctl.render.command import command_line, hint_text
 from sitegenctl.render.output import Report, error_data, row_of
 from sitegenctl.render.table import Column, Line, Screen, table
 from sitegenctl.render.text import hanging, neutralise
@@ -55,6 +55,10 @@ def outcomes_report(
 
 
 CANDIDATE_COLUMNS = ("operation", "age_seconds", "actor", "host", "command", "orders")
+
+
+# Commands that ``undo`` leaves alone.
+_NOT_UNDONE = frozenset({"repair", "trash restore", "undo"})
 
 
 def candidates_report(operations: Sequence[Operation], *, selector: str | None = None) -> Report:
@@ -145,7 +149,17 @@ def outcomes_text(
         lines.append(f"({in_all - len(shown)} that went well are not listed; -v lists them)")
     if result.beyond:
         lines.append(f"({result.beyond} more, beyond the limit)")
-    return "\n".join([*lines, *notes, *hint_lines(shown[:listed], selector)]) + "\n"
+    return "\n".join([*lines, *notes, *hint_lines(shown[:listed], selector), *_operation_line(result, selector)]) + "\n"
+
+
+def _operation_line(result: OperationResult, selector: str | None) -> list[str]:
+    """How to undo what was done, or to see what it was."""
+    if result.operation is None or not (
+        result.omitted or any(each.outcome is OutcomeKind.DONE for each in result.outcomes)
+    ):
+        return []
+    command, word = (Command.HISTORY, "see") if result.command in _NOT_UNDONE else (Command.UNDO, "undo")
+    return [f"to {word} it: {command_line(Remedy(command=command, operation=result.operation), selector)}"]
 
 
 def hint_lines(shown: Sequence[Outcome], selector: str | None) -> list[str]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -346,8 +347,9 @@ def test_a_dry_run_lists_every_order_that_it_would_enqueue(world: World) -> None
     assert world.run("enqueue", "1-30", "--dry-run").stdout.splitlines() == ["30 would be enqueued", f"1-30  {planned}"]
     lines = world.run("enqueue", "1-30", "--dry-run", "-v").stdout.splitlines()
     assert [line.strip() for line in lines[1:]] == [f"{order_id}  {planned}" for order_id in range(1, 31)]
-    real = world.run("enqueue", "1-30").stdout
-    assert real == "30 enqueued\n(30 that went well are not listed; -v lists them)\n"
+    *real, undo = world.run("enqueue", "1-30").stdout.splitlines()
+    assert real == ["30 enqueued", "(30 that went well are not listed; -v lists them)"]
+    assert re.fullmatch(r"to undo it: sitegenctl undo [0-9a-z]{7}-[0-9a-z]{3}", undo)
 
 
 HOSTILE = "\x1b[2J\u202e\x9b2J\x7fevil[bold]\nforged"

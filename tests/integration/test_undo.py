@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from sitegenctl.domain.orders.order import Order
+from sitegenctl.operations.failpoints import Failpoint
 from sitegenctl.session import Session
 from tests.support.commands import Run, kinds
+from tests.support.faults import redis_refusing_from
 from tests.support.terminal import on_terminal
 from tests.support.world import World
 
@@ -134,3 +136,24 @@ def test_undo_asks_first(world: World, run: Run) -> None:
     assert (process.returncode, world.status()) == (0, "GENERATING")
     process = on_terminal("undo", operation, answers=[("1 order would be undone. Continue? [y/N] ", "y")])
     assert (process.returncode, world.status(), world.queued_ids()) == (0, "BUILDING", [])
+
+
+@EITHER
+@pytest.mark.parametrize(
+    ("command", "at"),
+    [("cancel 42", Failpoint.APPLIED), ("queue purge", Failpoint.APPLIED), ("reset 42 --no-enqueue", Failpoint.UNDONE)],
+)
+def test_undo_that_cannot_publish_is_rolled_back(
+    world: World, run: Run, command: str, at: Failpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _queued(world)
+    before = state(world)
+    operation = run(*command.split())[1]["data"]["operation"]
+    after = {**state(world), "files": {}}
+    with redis_refusing_from(world, at, monkeypatch):
+        code, report = run("undo", operation)
+    assert (code, kinds(report), report["outcomes"][42]["after"]) == (1, {42: "failed"}, after["status"])
+    assert {**state(world), "files": {}} == after
+    assert world.steps(42)[-1] == "OPERATOR_UNDO_FAILED"
+    assert run("undo", operation, SITEGENCTL_GRACE="0s")[0] == 0
+    assert state(world) == before

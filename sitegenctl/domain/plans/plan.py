@@ -177,7 +177,7 @@ class Step:
         """
         if self.undoes is None or not (self.revoke or self.untrash):
             return None
-        return replace(self, action=Action.UNDO_BEGIN, after=None, publish=None)
+        return replace(self, action=Action.UNDO_BEGIN, after=None, publish=None, verb="undoing")
 
     @property
     def kept_tasks(self) -> tuple[LiveTask, ...]:
