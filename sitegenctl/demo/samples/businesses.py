@@ -15,10 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from faker import Faker
+from typing import Any
 
 # Asked for by the last steps of the form: a half-filled form has none of them.
 _LATE_COLUMNS = re.compile(
@@ -49,24 +46,15 @@ def _data(name: str) -> str:
     return (resources.files(__package__) / name).read_text("utf-8")
 
 
-@cache
-def _faker(locale: str) -> Faker:
-    # Slow to import, and only needed where orders are planned.
-    from faker import Faker
-
-    return Faker(locale)
-
-
 def make_business(rng: random.Random) -> Business:
     """Invent a business; equal states of ``rng`` give equal businesses."""
     catalogue = _catalogue()
     country = rng.choice(catalogue["countries"])
-    fake = _faker(country["locale"])
-    fake.seed_instance(rng.getrandbits(64))
     trade, city = rng.choice(country["trades"]), rng.choice(country["cities"])
-    surname = fake.last_name()
+    surname, *surnames = rng.choices(country["surnames"], k=4)
     owner, customer, employee = (
-        f"{fake.first_name()} {name}" for name in (surname, fake.last_name(), fake.last_name())
+        f"{given} {family}"
+        for given, family in zip(rng.sample(country["given_names"], k=3), (surname, *surnames[:2]), strict=True)
     )
     name = rng.choice(trade["names"]).format(surname=surname)
     slug = slugify(name)
@@ -81,7 +69,7 @@ def make_business(rng: random.Random) -> Business:
         "number": number,
         "services": ", ".join(services),
         "city": city,
-        "street": fake.last_name(),
+        "street": surnames[2],
         "building": rng.randrange(10, 1900),
     }
     pages = ["home", "about", "services", "contact", *["gallery"] * (rng.random() < 0.4)]

@@ -35,12 +35,11 @@ class Command(StrEnum):
     CONFIG_INIT = "config init"
     DEMO_UP = "demo up"
     DEMO_DOWN = "demo down"
-    DEMO_STATUS = "demo status"
 
     @property
     def is_for_demo(self) -> bool:
         """Whether the command is about the demo, whatever the context."""
-        return self in (Command.DEMO_UP, Command.DEMO_DOWN, Command.DEMO_STATUS)
+        return self in (Command.DEMO_UP, Command.DEMO_DOWN)
 
 
 class Variable(str):
