@@ -129,6 +129,11 @@ class Session:
         return self.settings.grace
 
     @property
+    def due_soon(self) -> timedelta:
+        """How long before its due date an order is due soon."""
+        return self.settings.due_soon
+
+    @property
     def task_name(self) -> str:
         """Name of the task that generates a site."""
         return self.settings.task

@@ -24,6 +24,7 @@ from sitegenctl.config.env_file import URL_PARTS, composed_urls, read_env_file
 from sitegenctl.config.file import DEMO_CONTEXT, config_path, contexts_of, demo_context_path, read_toml
 from sitegenctl.config.secrets import COMMAND_TIMEOUT, has_password, password_in, password_of, with_password
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
+from sitegenctl.domain.orders.promise import DEFAULT_DUE_SOON
 from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, DEFAULT_RECONNECT
 from sitegenctl.errors import UsageProblem
 
@@ -210,6 +211,9 @@ class Settings:
     queue: str = _setting("name of the queue", _parse_text, "site_generation")
     task: str = _setting("name of the task; on RQ, of the function", _parse_text, BACKENDS["celery"].task)
     grace: timedelta = _setting("how long after a change an order is left alone", parse_duration, timedelta(minutes=2))
+    due_soon: timedelta = _setting(
+        "how long before its due date an order is due soon", parse_duration, DEFAULT_DUE_SOON
+    )
     timeout: timedelta = _setting("time limit of each source, from 10ms to 1h", _parse_timeout, timedelta(seconds=5))
     read_only: bool = _setting("refuse every change", _parse_bool, False)
     site_url_base: str = _setting("reference worker: address of the sites", _parse_text, "https://sites.example.com")

@@ -16,6 +16,7 @@ from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.orders.generation import SiteFile
 from sitegenctl.domain.orders.operation import Operation
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
+from sitegenctl.domain.orders.promise import PromiseCounts
 from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.orders.site import SiteFiles, SiteTree, TrashContents
 from sitegenctl.domain.plans.plan import Step
@@ -109,6 +110,9 @@ class OrdersStore(Protocol):
 
     async def count_by_status(self) -> dict[OrderStatus | str | None, int]:
         """Count orders by status; an unknown status is given by its label in the database."""
+
+    async def count_promises(self, due_soon: timedelta) -> PromiseCounts | None:
+        """Count undelivered orders that are late or due within this time; None where the schema has no due dates."""
 
     async def recent_steps(self, window: timedelta, *, after_id: int = 0, limit: int = 10_000) -> list[RunRow]:
         """Read the newest log rows within the window and after ``after_id``, oldest first, with their ages only."""
@@ -387,6 +391,10 @@ class Sources(Protocol):
     @property
     def grace(self) -> timedelta:
         """How long after a change an order is too recent to judge."""
+
+    @property
+    def due_soon(self) -> timedelta:
+        """How long before its due date an order is due soon."""
 
     @property
     def task_name(self) -> str:

@@ -17,6 +17,7 @@ from sitegenctl.domain.diagnosis.overview import conditions
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.diagnosis.timeline import COUNTED_ROWS, TimelineEntry, newest_rows, timeline
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
+from sitegenctl.domain.orders.promise import PromiseCounts
 from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.orders.site import SiteFiles, SiteTree
 from sitegenctl.domain.plans.fix import fix_obstacle, plan_fix
@@ -55,6 +56,7 @@ class LiveSnapshot:
     errors: Mapping[Source, str] = field(default_factory=dict)  # of an essential source: the rest is older
     by_status: Mapping[OrderStatus | str | None, int] = field(default_factory=dict)
     by_condition: Mapping[Condition, int] = field(default_factory=dict)
+    promises: PromiseCounts | None = None
     bars: Sequence[Bar] = ()
     last_hour: RunCounts | None = None
     roster: WorkerRoster | None = None
@@ -124,6 +126,10 @@ class LiveState:
         if snapshot.roster is not None:
             self._roster, self._roster_read_at = snapshot.roster, self._clock()
         by_status = await attempts.make(Source.DATABASE, lambda: cache.counts(snapshot))
+        promises = await attempts.make(
+            Source.DATABASE,
+            lambda: cache.get("promises", lambda: sources.orders.count_promises(sources.due_soon)),
+        )
         counts = await attempts.make(
             Source.DATABASE,
             lambda: cache.get("last hour", lambda: count_runs(sources.orders, HOUR, known=snapshot.orders)),
@@ -151,6 +157,7 @@ class LiveState:
             }
             if by_status is not None
             else {},
+            promises=promises,
             last_hour=counts[0] if counts else None,
             roster=self._roster,
             standstill=standstill(snapshot.workers, self._roster, queue=sources.queue_name)

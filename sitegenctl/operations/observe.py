@@ -317,6 +317,7 @@ class _Observation:
             errors=dict(self.attempts.errors),
             hints=self.attempts.hints,
             grace=self.sources.grace,
+            due_soon=self.sources.due_soon,
             check_hollow=self.check_hollow,
             possible=liveness.possible_runs(without_task),
             stale=stale,

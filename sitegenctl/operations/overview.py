@@ -28,9 +28,10 @@ async def overview(sources: Sources, attempts: Attempts | None = None) -> Overvi
     attempts = attempts or Attempts()
     # Raises before anything is read where one of them is not configured.
     orders, _ = sources.orders, sources.queue
-    snapshot, by_status = await asyncio.gather(
+    snapshot, by_status, promises = await asyncio.gather(
         observe_open(sources, check_recent=True, worker_details=True, attempts=attempts),
         attempts.make(Source.DATABASE, orders.count_by_status),
+        attempts.make(Source.DATABASE, lambda: orders.count_promises(sources.due_soon)),
     )
     counts = await attempts.make(Source.DATABASE, lambda: count_runs(orders, HOUR, DAY, known=snapshot.orders))
     last_hour, last_day = counts or (None, None)
@@ -47,6 +48,7 @@ async def overview(sources: Sources, attempts: Attempts | None = None) -> Overvi
         roster=roster,
         by_status=by_status,
         by_condition=conditions(snapshot, by_status or {}) if has_database else None,
+        promises=promises,
         last_hour=last_hour,
         last_day=last_day,
         unanswered={**attempts.errors, **snapshot.unanswered},

@@ -198,6 +198,19 @@ FAMILIES: tuple[tuple[Callable[[Measurement], Any], dict[str, Family]], ...] = (
         },
     ),
     (
+        lambda measured: measured.overview.promises,
+        {
+            "sitegenctl_orders_late": Family(
+                "Undelivered orders whose due date has passed.", (), lambda promises: promises.late
+            ),
+            "sitegenctl_orders_due_soon": Family(
+                "Undelivered orders that are due within the time of the setting due_soon, without those that are late.",
+                (),
+                lambda promises: promises.due_soon,
+            ),
+        },
+    ),
+    (
         lambda measured: measured.totals,
         {
             "sitegenctl_runs": Family(

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sitegenctl.domain.diagnosis.condition import Severity, Source
-from sitegenctl.domain.diagnosis.describe import describe_age, describe_files
+from sitegenctl.domain.diagnosis.describe import describe_age, describe_due, describe_files
 from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderPage
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.diagnosis.timeline import COUNTED_ROWS, EntryKind, TimelineEntry
@@ -38,6 +38,9 @@ SUMMARY_COLUMNS = (
     "remedy",
     "remedy_parts",
     "until",
+    "due_at",
+    "due_in_seconds",
+    "promise",
     "tasks",
     "files",
     "customer_name",
@@ -77,6 +80,7 @@ def order_summary(listed: ListedOrder, snapshot: Snapshot, *, selector: str | No
         remedy=hint_text(verdict.remedy, selector),
         remedy_parts=remedy_data(verdict.remedy),
         until=verdict.until,
+        promise=snapshot.promise_of(order),
         tasks=None
         if tasks is None
         else [row_of(task, _TASK_KEYS, **task_forecast_data(task, snapshot)) for task in tasks],
@@ -189,6 +193,8 @@ def order_facts(order: Order) -> dict[str, str]:
         "onboarding": f"{order.onboarding}, completed {clock(order.onboarding_completed_at)}",
         "attempts": f"{order.history.attempts}",
     }
+    if order.due_at is not None:
+        facts["due"] = f"{describe_due(order.due_in)}, {clock(order.due_at)} UTC"
     if order.site_url:
         facts["site"] = shorten(order.site_url, 100)
     if order.admin_notes:
@@ -236,15 +242,17 @@ def listing_text(page: OrderPage, *, offset: int, screen: Screen) -> str:
         return f"unknown: {_undecided(page.undecided)}\n"
     if not page.orders:
         return "no such orders\n"
+    has_due_dates = any(listed.order is not None and listed.order.due_at is not None for listed in page.orders)
     columns = [
         Column(heading="order", number=True),
         Column(heading="condition"),
         Column(heading="status", from_width=60),
         Column(heading="changed"),
+        *([Column(heading="due", from_width=80)] if has_due_dates else []),
         Column(heading="business", may_shrink=True),
         Column(heading="why", may_shrink=True, from_width=70, most=MAX_REASON),
     ]
-    text = table(columns, [_line(listed) for listed in page.orders], screen)
+    text = table(columns, [_line(listed, has_due_dates=has_due_dates) for listed in page.orders], screen)
     if page.total is None or page.total > len(page.orders) or offset:
         of = f" of {page.total}" if page.total is not None else ""
         text += f"\n{offset + 1} to {offset + len(page.orders)}{of}; --page shows more\n"
@@ -255,12 +263,13 @@ def _undecided(number: int) -> str:
     return f"{number} {'order is' if number == 1 else 'orders are'} in a condition that cannot be decided now"
 
 
-def _line(listed: ListedOrder) -> Line:
+def _line(listed: ListedOrder, *, has_due_dates: bool) -> Line:
     order, verdict = listed.order, listed.verdict
-    facts = ["-", "-", "-"]
+    due = [describe_due(order.due_in if order is not None else None) or "-"] if has_due_dates else []
+    facts = ["-", "-", *due, "-"]
     if order is not None:
         changed = describe_age(order.idle) if order.idle is not None else "-"
-        facts = [order.label or "NULL", changed, order.business_name or order.customer_name]
+        facts = [order.label or "NULL", changed, *due, order.business_name or order.customer_name]
     return Line(
         cells=[str(listed.order_id), verdict.condition.value, *facts, verdict.evidence[0]], severity=verdict.severity
     )

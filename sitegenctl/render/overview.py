@@ -11,6 +11,7 @@ from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.diagnosis.overview import Overview, describe_faults, describe_standstill, remedy_for
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.orders.promise import PromiseCounts
 from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.queue.worker import describe_shared
 from sitegenctl.render.command import hint_text
@@ -66,6 +67,7 @@ def overview_data(overview: Overview, *, selector: str | None = None) -> dict[st
         }
         if overview.by_condition is not None
         else None,
+        "promises": row_of(overview.promises, ("late", "due_soon")) if overview.promises is not None else None,
         "last_hour": counts_data(overview.last_hour) if overview.last_hour else None,
         "last_day": counts_data(overview.last_day) if overview.last_day else None,
     }
@@ -87,6 +89,8 @@ def overview_text(overview: Overview, screen: Screen, *, queue: str, selector: s
     lines = [_summary(overview, queue, screen), ""]
     lines += _labelled("queue", _queue(overview), screen)
     lines += _labelled("workers", _workers(overview, queue), screen)
+    if promises := describe_promises(overview.promises):
+        lines += _labelled("promises", [promises], screen)
     lines += _labelled("last hour", [_run_words(overview.last_hour)], screen)
     lines += _labelled("last day", [_run_words(overview.last_day)], screen)
     text = "\n".join(lines) + "\n"
@@ -131,6 +135,12 @@ def _queue(overview: Overview) -> list[str]:
         parts.append(f"{overview.foreign} not ours")
     forecast = overview.snapshot.forecast
     return [*parts, forecast.summary] if forecast is not None and forecast.summary else parts
+
+
+def describe_promises(promises: PromiseCounts | None) -> str:
+    """How many orders are late and how many are due soon; empty if none."""
+    counts = {"late": promises.late, "due soon": promises.due_soon} if promises is not None else {}
+    return " · ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
 def _workers(overview: Overview, queue: str) -> list[str]:

@@ -193,6 +193,10 @@ class Summary(Widget):
             text.append("✓ all well", f"bold {colours['success']}")
         details = [(f"{count} {condition}", colours["error"]) for condition, count in faults.items() if problems]
         details = [(f"{'  ' if index else '   '}{detail}", style) for index, (detail, style) in enumerate(details)]
+        if live.promises is not None and live.promises.late:
+            details.append((f"   {live.promises.late} late", colours["error"]))
+        if live.promises is not None and live.promises.due_soon:
+            details.append((f"   {live.promises.due_soon} due soon", colours["warning"]))
         details.append((f"   {live.count(TaskState.RUNNING)} running", colours["text-muted"]))
         if (forecast := live.snapshot.forecast) is not None and forecast.empty is not None:
             details.append((f"   {forecast.summary}", colours["text-muted"]))

@@ -10,6 +10,7 @@ from sitegenctl.domain.diagnosis.overview import Depth, Overview
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.health.access import NEEDED_COLUMNS, ColumnAccess, DatabaseAccess
 from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
+from sitegenctl.domain.orders.promise import PromiseCounts
 from sitegenctl.domain.orders.run_reader import RunRow, RunStream, read_history
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import LiveTask, TaskState
@@ -72,6 +73,7 @@ def measured(*, unanswered: dict[Source, str] | None = None, totals: RunTotals |
         roster=None,
         by_status={None: 1, 'od"d\n\\': 2} if has_database else None,
         by_condition={Condition.FAILED: [1, 2]} if has_database else None,
+        promises=PromiseCounts(late=1, due_soon=2) if has_database else None,
         last_hour=None,
         last_day=None,
         unanswered=away,

@@ -116,10 +116,13 @@ async def test_sorting_by_key(world: World) -> None:
         for key, heading, order_ids, text in (
             ("greater_than_sign", "status▼", [4, 2, 1, 3, 5], "by status"),
             ("greater_than_sign", "age▼", [4, 3, 2, 1, 5], "by age"),
+            ("greater_than_sign", "due▼", [1, 2, 3, 4, 5], "by due date"),
             ("greater_than_sign", "business▼", [4, 2, 3, 5, 1], "by name"),
             ("backslash", "business▲", [1, 5, 3, 2, 4], "by name, reversed"),
+            ("less_than_sign", "due▼", [1, 2, 3, 4, 5], "by due date"),
             ("less_than_sign", "age▼", [4, 3, 2, 1, 5], "by age"),
             ("backslash", "age▲", [5, 1, 2, 3, 4], "by age, reversed"),
+            ("greater_than_sign", "due▼", [1, 2, 3, 4, 5], "by due date"),
             ("greater_than_sign", "business▼", [4, 2, 3, 5, 1], "by name"),
             ("greater_than_sign", "order▼", [1, 2, 3, 4, 5], "by number"),
             ("less_than_sign", "business▼", [4, 2, 3, 5, 1], "by name"),

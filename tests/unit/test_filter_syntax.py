@@ -28,6 +28,7 @@ ANA = order(
     customer_email="ana@example.com",
     business_name="Padaria 100%_pura",
     idle=30 * MINUTE,
+    due_in=60 * MINUTE,
 )
 
 
@@ -89,6 +90,22 @@ def test_the_strictest_of_several_ages_at_most() -> None:
 
 
 @pytest.mark.parametrize(
+    ("typed", "only"),
+    [
+        ("due<1d", OrderFilter(due_within=timedelta(days=1))),
+        ("DUE>2h", OrderFilter(due_after=120 * MINUTE)),
+        ("due<0", OrderFilter(due_within=timedelta(0))),
+        ("Late", OrderFilter(due_within=timedelta(0))),
+        ("due<1d late due<2d", OrderFilter(due_within=timedelta(0))),
+        ("due>1h due<1d due>0", OrderFilter(due_after=60 * MINUTE, due_within=timedelta(days=1))),
+        ("late ana", OrderFilter(due_within=timedelta(0), search="ana")),
+    ],
+)
+def test_due_dates_are_filtered_by_the_time_left(typed: str, only: OrderFilter) -> None:
+    assert parse_filter(typed) == FilterText(filter=only)
+
+
+@pytest.mark.parametrize(
     ("typed", "problem"),
     [
         ("condition:", "no condition begins with ''"),
@@ -98,6 +115,9 @@ def test_the_strictest_of_several_ages_at_most() -> None:
         ("age>10", "age needs a time, as in age>10m"),
         ("age>10y", "age needs a time, as in age>10m"),
         ("age<-3m", "age needs a time, as in age>10m"),
+        ("due<", "due needs a time, as in due<1d"),
+        ("due<1", "due needs a time, as in due<1d"),
+        ("due<-1d", "due needs a time, as in due<1d"),
         ("age> status:x", "age needs a time, as in age>10m"),  # the first of several
     ],
 )
@@ -107,7 +127,9 @@ def test_an_unfinished_term_filters_nothing_and_is_reported(typed: str, problem:
     assert (parsed.filter, parsed.conditions) == (OrderFilter(), frozenset())
 
 
-@pytest.mark.parametrize("typed", ["a:b", "http://x", "age", "ages>3", ":", "aged", "42", "%", "D:\\", "[red]x[/]"])
+@pytest.mark.parametrize(
+    "typed", ["a:b", "http://x", "age", "ages>3", "lately", ":", "aged", "42", "%", "D:\\", "[red]x[/]"]
+)
 def test_text_resembling_an_operator_is_a_word(typed: str) -> None:
     parsed = parse_filter(typed)
     assert (parsed.filter.search, parsed.problem) == (typed, None)
@@ -118,7 +140,7 @@ def test_text_resembling_an_operator_is_a_word(typed: str) -> None:
         st.text(),
         st.lists(
             st.tuples(
-                st.sampled_from(["condition:", "c:", "status:", "s:", "age>", "age<", "", "AGE>"]), st.text()
+                st.sampled_from(["condition:", "c:", "status:", "s:", "age>", "age<", "due<", "", "AGE>"]), st.text()
             ).map("".join)
         ).map(" ".join),
     )
@@ -173,6 +195,9 @@ def test_words_match_names_and_addresses(search: str, takes: bool) -> None:
         (OrderFilter(still_for=31 * MINUTE), False),
         (OrderFilter(since=10 * MINUTE), False),
         (OrderFilter(since=31 * MINUTE), True),
+        (OrderFilter(due_within=timedelta(0)), False),
+        (OrderFilter(due_within=timedelta(days=1)), True),
+        (OrderFilter(due_after=timedelta(days=1)), False),
         (OrderFilter(statuses=frozenset({OrderStatus.PAID})), False),
         (OrderFilter(statuses=frozenset({OrderStatus.PAID, OrderStatus.REVIEW})), True),
     ],
@@ -187,7 +212,7 @@ def test_an_order_without_a_time_is_of_no_age() -> None:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("sort", [SortBy.FAULT, SortBy.NAME, SortBy.UPDATED, SortBy.CREATED, SortBy.STATUS])
+@pytest.mark.parametrize("sort", [SortBy.FAULT, SortBy.NAME, SortBy.UPDATED, SortBy.CREATED, SortBy.STATUS, SortBy.DUE])
 def test_missing_orders_are_last_of_their_condition(sort: SortBy, reverse: bool) -> None:
     verdict = Diagnosis(condition=Condition.GHOST, evidence=("a task",))
     rows = [ListedOrder(order_id=each, order=found, verdict=verdict) for each, found in ((5, None), (9, ANA))]

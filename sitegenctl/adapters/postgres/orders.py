@@ -22,6 +22,7 @@ from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.health.access import DatabaseAccess, schema_obstacle, why_not_writable
 from sitegenctl.domain.orders.operation import JournalRow, Operation, began_at, journal_row, operations_of
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
+from sitegenctl.domain.orders.promise import PromiseCounts
 from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.plans.plan import Step
 from sitegenctl.domain.ports import Actor, TransitionFailure, TransitionResult
@@ -67,6 +68,7 @@ class PostgresOrders:
 
     async def read_orders(self, order_ids: Collection[int]) -> dict[int, Order]:
         ids = list(order_ids)
+        statement = queries.by_id(await self._promise()) if ids else ""
         orders: dict[int, Order] = {}
 
         async def convert(rows: Sequence[asyncpg.Record]) -> None:
@@ -79,27 +81,36 @@ class PostgresOrders:
         for start in range(0, len(ids), _BATCH_SIZE):
             # The database reads one batch while the previous one is converted. A transaction for each batch, because
             # the time limit is for a statement.
-            reading = self._main.fetch(queries.BY_ID, ids[start : start + _BATCH_SIZE])
+            reading = self._main.fetch(statement, ids[start : start + _BATCH_SIZE])
             rows, _ = await asyncio.gather(reading, convert(rows))
         await convert(rows)
         return orders
 
     async def read_open(self, also: Collection[int], only: OrderFilter | None = None) -> dict[int, Order]:
         only = only or OrderFilter()
-        rows = await self._main.fetch(queries.open_orders(only), *queries.restriction(only), list(also))
+        statement = queries.open_orders(only, await self._promise())
+        rows = await self._main.fetch(statement, *queries.restriction(only), list(also))
         return {row["id"]: queries.order_of(row) for row in rows}
 
     async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
         parameters = (*queries.restriction(query.filter), list(excluding), query.offset + query.limit)
+        promise = await self._promise()
         async with self._main.transaction() as connection:
-            ids = [row["id"] for row in await connection.fetch(queries.settled(query), *parameters)]
-            rows = await connection.fetch(queries.BY_ID, ids)
+            ids = [row["id"] for row in await connection.fetch(queries.settled(query, promise), *parameters)]
+            rows = await connection.fetch(queries.by_id(promise), ids)
         orders = {row["id"]: queries.order_of(row) for row in rows}
         return [orders[order_id] for order_id in ids if order_id in orders]
 
     async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
-        ((count,),) = await self._main.fetch(queries.count_settled(only), *queries.restriction(only), list(excluding))
+        statement = queries.count_settled(only, await self._promise())
+        ((count,),) = await self._main.fetch(statement, *queries.restriction(only), list(excluding))
         return int(count)
+
+    async def count_promises(self, due_soon: timedelta) -> PromiseCounts | None:
+        if not (await self._known_access()).promise_columns:
+            return None
+        (row,) = await self._main.fetch(queries.count_due(await self._promise()), due_soon)
+        return PromiseCounts(**row)
 
     async def count_by_status(self) -> dict[OrderStatus | str | None, int]:
         rows = await self._main.fetch(queries.COUNT_BY_STATUS)
@@ -224,10 +235,17 @@ class PostgresOrders:
             raise error(obstacle.message, hint=obstacle.hint, source="database")
 
     async def is_authoritative(self) -> bool:
+        return (await self._known_access()).is_authoritative
+
+    async def _known_access(self) -> DatabaseAccess:
         if self._access is None:
             async with self._main.transaction() as connection:
                 self._access = await read_access(connection)
-        return self._access.is_authoritative
+        return self._access
+
+    async def _promise(self) -> str:
+        """The join that adds due dates, which depends on the columns that this schema has."""
+        return queries.promise((await self._known_access()).promise_columns)
 
     async def apply(self, steps: Sequence[Step], actor: Actor) -> TransitionResult:
         await self.require_maintenance_lock()

@@ -23,7 +23,14 @@ from sitegenctl.domain.diagnosis.listing import (
     SortBy,
     order_number,
 )
-from sitegenctl.domain.orders.order import OPEN_STATUSES, JournalEntry, Onboarding, Order, OrderStatus
+from sitegenctl.domain.orders.order import (
+    OPEN_STATUSES,
+    PROMISED_STATUSES,
+    JournalEntry,
+    Onboarding,
+    Order,
+    OrderStatus,
+)
 from sitegenctl.domain.orders.run import OPERATOR_RESTORE, STARTS, Announcement
 from sitegenctl.domain.orders.run_reader import read_history
 
@@ -72,6 +79,51 @@ def log_age(column: str) -> str:
     return f"CASE WHEN {moment} > now() AND {is_repeated(column)} THEN {_age(first)} ELSE {_age(moment)} END"
 
 
+_PROMISED_LABELS = ", ".join(f"'{status}'" for status in sorted(PROMISED_STATUSES))
+# Written so that the index on the status finds these orders.
+_IS_PROMISED = f"(o.status IS NULL OR o.status IN ({_PROMISED_LABELS}))"
+
+# More days are a typing error, as are none.
+_MAX_DELIVERY_DAYS = 3650
+
+
+def promise(columns: Mapping[str, str]) -> str:
+    """A join that adds ``promise.due_at``, from those of the `PROMISE_COLUMNS` that this schema has, with their types.
+
+    It is the expected date, unless that is before the order was created or paid; else ``delivery_days`` after the payment. A
+    date without a time is due when its day ends.
+    """
+
+    def moment(name: str, more: str = "") -> str:
+        return sane(f"o.{name}", f"to_timestamp(date_part('epoch', o.{name})){more}")
+
+    dates = []
+    paid_at = moment("paid_at") if "paid_at" in columns else "NULL"
+    if "expected_delivery_date" in columns:
+        is_date = columns["expected_delivery_date"] == "date"
+        expected = moment("expected_delivery_date", " + interval '24 hours'" if is_date else "")
+        began = f"coalesce(greatest({_CREATED}, {paid_at}), '-infinity')"
+        dates.append(f"CASE WHEN {expected} >= {began} THEN {expected} END")
+    if {"delivery_days", "paid_at"} <= columns.keys():
+        # Not in days, which are longer or shorter where clocks are changed.
+        later = f"{paid_at} + o.delivery_days * interval '24 hours'"
+        dates.append(
+            f"CASE WHEN o.delivery_days BETWEEN 1 AND {_MAX_DELIVERY_DAYS} THEN {sane(f'({later})', later)} END"
+        )
+    undelivered = [_IS_PROMISED]
+    undelivered += [f"o.{name} IS NULL" for name in ("delivered_at", "actual_delivery_date") if name in columns]
+    due_at = f"CASE WHEN {' AND '.join(undelivered)} THEN coalesce({', '.join(dates)}) END" if dates else "NULL"
+    return f" CROSS JOIN LATERAL (SELECT ({due_at})::timestamptz AS due_at) promise "
+
+
+def count_due(promised: str) -> str:
+    """The numbers of orders that are late, and of those due within $1; only undelivered orders are read."""
+    return f"""
+SELECT count(*) FILTER (WHERE due_at < now()) AS late, count(*) FILTER (WHERE due_at >= now()) AS due_soon
+  FROM site_orders o {promised} WHERE {_IS_PROMISED} AND due_at < now() + $1::interval
+"""  # noqa: S608 - constants of this module
+
+
 # From the text: PostgreSQL fails to take apart json that holds an invalid escape anywhere.
 _COMMAND = 'substring(r.details::text from \'"command": ?"([^"]*)"\')'
 
@@ -89,6 +141,7 @@ SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site
        least({_age(UPDATED)},
              {_age(_ONBOARDED)},
              {log_age("newest.created_at")}) AS idle, timezone('utc', now()) AS read_at,
+       timezone('utc', promise.due_at) AS due_at, promise.due_at - now() AS due_in,
        newest.id AS last_log_id, log.steps, log.commands, log.ages, log.announcement,
        journal.step AS journal_step, journal.details::text AS journal_details,
        {log_age("journal.created_at")} AS journal_age,
@@ -124,8 +177,11 @@ SELECT o.id, coalesce(nullif(s.business_name, ''), o.customer_name) AS name
   FROM site_orders o LEFT JOIN site_onboardings s ON s.order_id = o.id WHERE o.id = ANY($1::bigint[])
 """
 
-#: The orders with the ids $1.
-BY_ID = _READ + " WHERE o.id = ANY($1::bigint[])"
+
+def by_id(promised: str) -> str:
+    """The orders with the ids $1. ``promised`` is the join of `promise`, here and below."""
+    return f"{_READ} {promised} WHERE o.id = ANY($1::bigint[])"
+
 
 # Names that match a word of the search. Most orders have none, so that the join is small.
 _BUSINESS = """
@@ -138,8 +194,8 @@ def _restricted(only: OrderFilter, business: str) -> str:
     """The condition for a filter, whose parameters are those of `restriction`.
 
     $1 statuses, $2 a pattern for each search word, $3 the order number that each word may be, $4 maximum and $5 minimum
-    age of the last change. No word has a line break, so all names are searched at once. The collation, which folds the
-    case of ASCII letters only, makes that twice as fast.
+    age of the last change, $6 maximum and $7 minimum time until it is due. No word has a line break, so all names are
+    searched at once. The collation, which folds the case of ASCII letters only, makes that twice as fast.
     """
     searched = "$2::text[] IS NULL AND $3::bigint[] IS NULL"
     if only.search is not None:
@@ -153,6 +209,9 @@ def _restricted(only: OrderFilter, business: str) -> str:
    AND {searched}
    AND ($4::interval IS NULL OR {UPDATED} >= now() - $4::interval)
    AND ($5::interval IS NULL OR {UPDATED} <= now() - $5::interval)
+   AND ($6::interval IS NULL OR promise.due_at < now() + $6::interval)
+   AND ($7::interval IS NULL OR promise.due_at > now() + $7::interval)
+   AND {_IS_PROMISED if only.is_by_due_date else "true"}
 """
 
 
@@ -160,23 +219,24 @@ _OPEN_LABELS = ", ".join(f"'{status}'" for status in sorted(OPEN_STATUSES))
 _IS_OPEN = f"(o.status IS NULL OR o.status IN ({_OPEN_LABELS}))"
 
 
-def open_orders(only: OrderFilter) -> str:
-    """Open orders and the orders with the ids $6, restricted by $1 to $5."""
-    return f"{_READ} WHERE ({_IS_OPEN} OR o.id = ANY($6::bigint[])) AND {_restricted(only, 's.business_name')}"
+def open_orders(only: OrderFilter, promised: str) -> str:
+    """Open orders and the orders with the ids $8, restricted by $1 to $7."""
+    is_read = f"({_IS_OPEN} OR o.id = ANY($8::bigint[]))"
+    return f"{_READ} {promised} WHERE {is_read} AND {_restricted(only, 's.business_name')}"
 
 
-def _settled(only: OrderFilter, *, named: bool = False) -> str:
-    """Settled orders, restricted by $1 to $5; if ``named``, with their onboarding as s."""
+def _settled(only: OrderFilter, promised: str, *, named: bool = False) -> str:
+    """Settled orders, restricted by $1 to $7; if ``named``, with their onboarding as s."""
     onboarding = "LEFT JOIN site_onboardings s ON s.order_id = o.id" if named else ""
     return f"""
-  FROM site_orders o {onboarding} {"" if only.search is None else _BUSINESS}
- WHERE o.status NOT IN ({_OPEN_LABELS}) AND NOT o.id = ANY($6::bigint[]) AND {_restricted(only, "b.business_name")}
+  FROM site_orders o {onboarding} {"" if only.search is None else _BUSINESS} {promised}
+ WHERE o.status NOT IN ({_OPEN_LABELS}) AND NOT o.id = ANY($8::bigint[]) AND {_restricted(only, "b.business_name")}
 """
 
 
-def count_settled(only: OrderFilter) -> str:
-    """The number of settled orders, restricted by $1 to $5, without the ids $6."""
-    return f"SELECT count(*) {_settled(only)}"
+def count_settled(only: OrderFilter, promised: str) -> str:
+    """The number of settled orders, restricted by $1 to $7, without the ids $8."""
+    return f"SELECT count(*) {_settled(only, promised)}"
 
 
 #: The ids of all orders in a status, lowest first.
@@ -199,7 +259,7 @@ _BY_NAME = (
     f" '{LETTERS}{MARKS}', '{BASE_LETTERS}') COLLATE \"C\""
 )
 
-# The order of ``domain.diagnosis.listing.sort_key``; by fault see `_settled_by_fault`.
+# The order of ``domain.diagnosis.listing.sort_key``; by fault and by due date see `settled`.
 _ORDER_BY = {
     SortBy.ID: ("o.id ASC", "o.id DESC"),
     SortBy.UPDATED: (f"{_BY_CHANGE} DESC NULLS LAST, o.id", f"{_BY_CHANGE} ASC NULLS LAST, o.id"),
@@ -212,22 +272,35 @@ _ORDER_BY = {
 }
 
 
-def settled(query: OrderQuery) -> str:
-    """The ids of settled orders, sorted; parameters as in ``count_settled``, and $7 as the limit."""
+def settled(query: OrderQuery, promised: str) -> str:
+    """The ids of settled orders, sorted; parameters as in ``count_settled``, and $9 as the limit."""
+    orders = _settled(query.filter, promised, named=query.sort is SortBy.NAME)
     if query.sort is SortBy.FAULT:
-        return _settled_by_fault(query.filter, reverse=query.reverse)
-    orders = _settled(query.filter, named=query.sort is SortBy.NAME)
-    return f"SELECT o.id {orders} ORDER BY {_ORDER_BY[query.sort][query.reverse]} LIMIT $7"
+        return _settled_by_fault(orders, reverse=query.reverse)
+    if query.sort is SortBy.DUE:
+        return _settled_by_due_date(orders, reverse=query.reverse)
+    return f"SELECT o.id {orders} ORDER BY {_ORDER_BY[query.sort][query.reverse]} LIMIT $9"
 
 
-def _settled_by_fault(only: OrderFilter, *, reverse: bool) -> str:
+def _settled_by_due_date(selected: str, *, reverse: bool) -> str:
+    """Delivered orders, which may be millions, have no due date: they are read by id until there are enough."""
+    by_due_date = f"due_at {'DESC' if reverse else 'ASC'} NULLS LAST, id LIMIT $9"
+    return f"""
+SELECT id FROM (
+       (SELECT o.id, due_at {selected} AND {_IS_PROMISED} ORDER BY {by_due_date})
+       UNION ALL
+       (SELECT o.id, NULL {selected} AND NOT {_IS_PROMISED} ORDER BY o.id LIMIT $9)) parts
+ ORDER BY {by_due_date}
+"""  # noqa: S608 - constants of this module
+
+
+def _settled_by_fault(selected: str, *, reverse: bool) -> str:
     """Orders in an unknown status need attention and come first; then the groups of ``sort_key``.
 
     Sorting by it would sort every order. Finished ones, which may be millions, are read by id until there are enough.
     For the others, the first part walks the index from label to label and fetches the orders of each; `+ 0` keeps
     PostgreSQL from looking for these few among all.
     """
-    selected = _settled(only)
     way = "DESC" if reverse else "ASC"
     return f"""
 WITH RECURSIVE label(status) AS (
@@ -239,22 +312,22 @@ SELECT id FROM (
        SELECT l.id, CASE WHEN label.status::text = 'CANCELLED' THEN 3
                          WHEN label.status::text IN ({_KNOWN}) THEN 1 ELSE 0 END AS rank
          FROM label
-        CROSS JOIN LATERAL (SELECT o.id {selected} AND o.status = label.status ORDER BY o.id + 0 {way} LIMIT $7) l
+        CROSS JOIN LATERAL (SELECT o.id {selected} AND o.status = label.status ORDER BY o.id + 0 {way} LIMIT $9) l
         WHERE label.status::text NOT IN ({_FINISHED})
        UNION ALL
-       (SELECT o.id, 2 AS rank {selected} AND o.status::text IN ({_FINISHED}) ORDER BY o.id {way} LIMIT $7)) parts
- ORDER BY rank {way}, id {way} LIMIT $7
+       (SELECT o.id, 2 AS rank {selected} AND o.status::text IN ({_FINISHED}) ORDER BY o.id {way} LIMIT $9)) parts
+ ORDER BY rank {way}, id {way} LIMIT $9
 """  # noqa: S608 - constants of this module
 
 
 def restriction(only: OrderFilter) -> tuple[Any, ...]:
-    """The parameters $1 to $5 for a filter."""
+    """The parameters $1 to $7 for a filter."""
     patterns = numbers = None
     if only.search is not None:
         patterns = [f"%{_literally(word)}%" for word in only.words]
         numbers = [order_number(word) for word in only.words]
     statuses = sorted(only.statuses) if only.statuses else None
-    return statuses, patterns, numbers, only.since, only.still_for
+    return statuses, patterns, numbers, only.since, only.still_for, only.due_within, only.due_after
 
 
 def _literally(word: str) -> str:
@@ -298,6 +371,8 @@ def order_of(row: asyncpg.Record) -> Order:
         admin_notes=row["admin_notes"],
         idle=row["idle"],
         changed_at=row["read_at"] - row["idle"] if row["idle"] is not None else None,
+        due_at=row["due_at"],
+        due_in=row["due_in"],
         last_log_id=row["last_log_id"] or 0,
         history=read_history(
             row["steps"] or (),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -152,6 +152,10 @@ def orders(
     status: Statuses = None,
     search: Search = None,
     since: Annotated[str | None, option("--since", metavar="TIME", help="Only orders changed within TIME.")] = None,
+    due: Annotated[
+        str | None, option("--due", metavar="TIME", help="Only late orders and those due within TIME.")
+    ] = None,
+    late: Annotated[bool, option("--late", help="Only orders that are late.")] = False,
     sort: Annotated[SortBy, option("--sort", help="Sort by this column.", show_default=True)] = SortBy.FAULT,
     reverse: Annotated[bool, option("--reverse", help="Reverse the order.")] = False,
     limit: Annotated[int, number("--limit", min=1, max=10_000, help="Orders per page.", show_default=True)] = 50,
@@ -161,9 +165,14 @@ def orders(
     """List orders with their conditions, faults first."""
     from sitegenctl.cli.order_selection import read_statuses
 
+    if late and due is not None:
+        raise UsageProblem("--late and --due are mutually exclusive")
     query = OrderQuery(
         filter=OrderFilter(
-            statuses=read_statuses(status), search=search, since=span("--since", since) if since is not None else None
+            statuses=read_statuses(status),
+            search=search,
+            since=span("--since", since) if since is not None else None,
+            due_within=span("--due", due) if due is not None else timedelta(0) if late else None,
         ),
         conditions=frozenset(condition or ()),
         sort=sort,

@@ -17,7 +17,7 @@ from sitegenctl.demo.samples import logs
 from sitegenctl.demo.samples.businesses import Business, awkward, make_business, showcase
 from sitegenctl.demo.samples.recipes import DAY, FOREIGN, HOUR, MINUTE, NOTES, RECIPES, TOUR, Lane, Recipe
 from sitegenctl.domain.diagnosis.condition import Condition
-from sitegenctl.domain.orders.order import Onboarding, OrderStatus
+from sitegenctl.domain.orders.order import PROMISED_STATUSES, Onboarding, OrderStatus
 from sitegenctl.errors import UsageProblem
 
 #: The order of the tour: BUILDING with a complete onboarding, for every seed.
@@ -94,6 +94,7 @@ class SampleOrder:
     admin_notes: str | None = None
     briefing: bool = False
     tasks: Sequence[SampleTask] = ()
+    due: float | None = None  # seconds from now, negative for a late one; None where its age decides
 
     @property
     def has_site(self) -> bool:
@@ -245,7 +246,24 @@ def _craft(order_id: int, recipe: Recipe, orders: int, seed: int, business: Busi
         admin_notes=notes,
         briefing="ok" in recipe.runs,
         tasks=tasks,
+        due=_due(order_id, recipe),
     )
+
+
+def _due(order_id: int, recipe: Recipe) -> float | None:
+    """When an undelivered order is due: some are late by hours, some due soon, the others later."""
+    if recipe.status is not None and recipe.status not in PROMISED_STATUSES:
+        return None
+    if recipe.condition is Condition.SCHEDULED:
+        return ETA_AHEAD - 15 * MINUTE  # before its task is due
+    hours = 1 + order_id % 9
+    match order_id % 6:
+        case 5:
+            return -hours * HOUR
+        case 0:
+            return 2 * hours * HOUR
+        case _:
+            return hours * DAY
 
 
 def _history(recipe: Recipe, style: logs.RunStyle, task_id: str, actor: str) -> Iterator[logs.SampleLog]:

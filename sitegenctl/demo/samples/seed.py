@@ -196,7 +196,9 @@ def _order_row(order: SampleOrder, now: datetime) -> dict[str, Any]:
         "stripe_customer_id": f"cus_{order.order_id:08d}",
         "stripe_payment_intent_id": None if order.paid is None else f"pi_{order.order_id:08d}",
         "status": order.status,
-        "expected_delivery_date": now - timedelta(seconds=order.created) + delivery,
+        "expected_delivery_date": now + timedelta(seconds=order.due)
+        if order.due is not None
+        else now - timedelta(seconds=order.created) + delivery,
         "actual_delivery_date": at(order.delivered),
         "site_url": f"https://{host}.sites.example.com" if order.has_site else None,
         "repository_url": f"https://git.example.com/sites/{host}" if order.has_site else None,

@@ -44,6 +44,13 @@ def describe_age(age: timedelta | None) -> str:
     return f"{seconds}s"
 
 
+def describe_due(due_in: timedelta | None) -> str:
+    """Describe when an order is due, as in ``in 2d 3h`` or ``late 5h``; empty without a due date."""
+    if due_in is None:
+        return ""
+    return f"late {describe_age(-due_in)}" if due_in < timedelta(0) else f"in {describe_age(due_in)}"
+
+
 def describe_wait(wait: timedelta, now: datetime | None) -> str:
     """Describe how long until something, and when that is, as in ``4m 30s, at 14:07``."""
     at = f", at {describe_time(now + wait, now)}" if now is not None else ""

@@ -29,6 +29,7 @@ class SortBy(StrEnum):
     CREATED = "created"  # newest first
     NAME = "name"  # of the business, else of the customer
     STATUS = "status"  # in the order of an order's life
+    DUE = "due"  # the earliest due date first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,13 @@ class OrderFilter:
     search: str | None = None  # words that are in the names or the e-mail address, or are the number
     since: timedelta | None = None  # it changed within this time
     still_for: timedelta | None = None  # it is unchanged for this time
+    due_within: timedelta | None = None  # it is due in less than this time, or late; 0 is late
+    due_after: timedelta | None = None  # it is due in more than this time
+
+    @property
+    def is_by_due_date(self) -> bool:
+        """Whether only orders with a due date match."""
+        return self.due_within is not None or self.due_after is not None
 
     @property
     def is_empty(self) -> bool:
@@ -60,6 +68,10 @@ class OrderFilter:
         if self.since is not None and (order.idle is None or order.idle > self.since):
             return False
         if self.still_for is not None and (order.idle is None or order.idle < self.still_for):
+            return False
+        if self.due_within is not None and (order.due_in is None or order.due_in >= self.due_within):
+            return False
+        if self.due_after is not None and (order.due_in is None or order.due_in <= self.due_after):
             return False
         if self.search is None:
             return True
@@ -122,6 +134,7 @@ class OrderPage:
 _RANKS = {Severity.FAULT: 0, Severity.UNKNOWN: 1, Severity.OK: 2}
 _GROUPS = {condition: place for place, condition in enumerate(Condition)}
 _LIFE = {status: place for place, status in enumerate(OrderStatus)}
+_LAST = float("inf")
 
 
 def _without_marks() -> dict[str, str]:
@@ -146,7 +159,7 @@ def sort_key(query: OrderQuery) -> Callable[[ListedOrder], Any]:
 
     def newest_first(time: datetime | None) -> float:
         # Naive UTC on both sides: only the order matters.
-        return float("inf") if time is None else -sign * (time - datetime.min).total_seconds()  # noqa: DTZ901
+        return _LAST if time is None else -sign * (time - datetime.min).total_seconds()  # noqa: DTZ901
 
     def key(listed: ListedOrder) -> Any:
         order, order_id = listed.order, listed.order_id
@@ -170,6 +183,8 @@ def sort_key(query: OrderQuery) -> Callable[[ListedOrder], Any]:
             case SortBy.STATUS:
                 place = float("inf") if order.status is None else sign * _LIFE[order.status]
                 return (False, place, newest_first(order.updated_at), order_id)
+            case SortBy.DUE:
+                return (False, _LAST if order.due_at is None else -newest_first(order.due_at), order_id)
 
     def by_condition(listed: ListedOrder) -> Any:
         order, condition, severity = listed.order, listed.verdict.condition, listed.verdict.severity
@@ -215,7 +230,8 @@ def merge(
 E = TypeVar("E", bound=StrEnum)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_AGE = re.compile(r"age\s*([<>])\s*(\d{1,9}(?:\.\d{1,9})?)([smhdw])", re.IGNORECASE | re.ASCII)
+_EXAMPLES = {"age": "age>10m", "due": "due<1d"}
+_COMPARISON = re.compile(r"(age|due)([<>])(?:(\d{1,9}(?:\.\d{1,9})?)([smhdw])|0)", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +254,8 @@ def parse_filter(text: str) -> FilterText:
     statuses: set[OrderStatus] = set()
     since: timedelta | None = None
     still_for: timedelta | None = None
+    due_within: timedelta | None = None
+    due_after: timedelta | None = None
     problem: str | None = None
     for word in text.split():
         name, colon, value = word.partition(":")
@@ -249,21 +267,34 @@ def parse_filter(text: str) -> FilterText:
             matching_statuses = _with_prefix(OrderStatus, value)
             statuses |= matching_statuses
             problem = problem or (None if matching_statuses else f"no status begins with {value!r}")
-        elif word.lower().startswith(("age>", "age<")):
-            match = _AGE.fullmatch(word)
+        elif word.lower() == "late":
+            due_within = min(due_within or timedelta(0), timedelta(0))
+        elif word.lower().startswith(("age>", "age<", "due>", "due<")):
+            match = _COMPARISON.fullmatch(word)
             if match is None:
-                problem = problem or "age needs a time, as in age>10m"
+                problem = problem or f"{word[:3].lower()} needs a time, as in {_EXAMPLES[word[:3].lower()]}"
                 continue
-            age = timedelta(seconds=min(float(match[2]) * _UNITS[match[3].lower()], 1e10))
-            if match[1] == ">":
-                still_for = max(still_for or age, age)
-            else:
-                since = min(since or age, age)
+            unit = _UNITS[match[4].lower()] if match[4] else 0
+            time = timedelta(seconds=min(float(match[3] or 0) * unit, 1e10))
+            match match[1].lower(), match[2]:
+                case "age", ">":
+                    still_for = max(still_for or time, time)
+                case "age", _:
+                    since = time if since is None else min(since, time)
+                case _, ">":
+                    due_after = time if due_after is None else max(due_after, time)
+                case _:
+                    due_within = time if due_within is None else min(due_within, time)
         else:
             words.append(word)
     return FilterText(
         filter=OrderFilter(
-            statuses=frozenset(statuses), search=" ".join(words) or None, since=since, still_for=still_for
+            statuses=frozenset(statuses),
+            search=" ".join(words) or None,
+            since=since,
+            still_for=still_for,
+            due_within=due_within,
+            due_after=due_after,
         ),
         conditions=frozenset(conditions),
         problem=problem,

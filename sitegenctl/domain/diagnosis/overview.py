@@ -11,6 +11,7 @@ from sitegenctl.domain.diagnosis.condition import Condition, Source, settled_con
 from sitegenctl.domain.diagnosis.remedy import Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import OPEN_STATUSES, OrderStatus
+from sitegenctl.domain.orders.promise import PromiseCounts
 from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.queue.task import TaskState
 from sitegenctl.domain.queue.worker import WorkerRoster, standstill
@@ -34,6 +35,7 @@ class Overview:
     roster: WorkerRoster | None
     by_status: Mapping[OrderStatus | str | None, int] | None
     by_condition: Mapping[Condition, Sequence[int] | int] | None
+    promises: PromiseCounts | None  # also None where the schema has no due dates
     last_hour: RunCounts | None
     last_day: RunCounts | None
     unanswered: Mapping[Source, str]

@@ -12,6 +12,7 @@ from sitegenctl.domain.diagnosis.forecast import Forecast
 from sitegenctl.domain.diagnosis.liveness import StaleClaim
 from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.domain.orders.order import Order
+from sitegenctl.domain.orders.promise import DEFAULT_DUE_SOON, Promise, judge_promise
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask, TaskState
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, describe_silence
@@ -31,6 +32,7 @@ class Snapshot:
     errors: Mapping[Source, str] = field(default_factory=dict)  # why a source did not respond: the rest is unknown
     hints: Mapping[Source, Hint] = field(default_factory=dict)  # what to do about these errors, where that is known
     grace: timedelta = DEFAULT_GRACE
+    due_soon: timedelta = DEFAULT_DUE_SOON
     check_hollow: bool = False
     without_files: frozenset[int] = frozenset()  # recently finished orders that are hollow once grace is over
     possible: Mapping[int, datetime | None] = field(default_factory=dict)  # no task; a run may go on until then
@@ -99,6 +101,10 @@ class Snapshot:
             # Lists are sorted and counted by condition many times.
             self._diagnoses[order_id] = diagnose(evidence)
         return self._diagnoses[order_id]
+
+    def promise_of(self, order: Order | None) -> Promise | None:
+        """What is wrong, or soon may be, with the due date of an order."""
+        return judge_promise(order.due_in, due_soon=self.due_soon) if order is not None else None
 
     def _is_hollow(self, order_id: int) -> bool:
         idle = self.orders[order_id].idle if order_id in self.orders else None

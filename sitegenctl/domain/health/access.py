@@ -39,6 +39,15 @@ NEEDED_COLUMNS: Mapping[str, Mapping[str, frozenset[str]]] = {
     },
 }
 
+#: Columns of ``site_orders`` that due dates are made from, where they are there, readable and of these types.
+PROMISE_COLUMNS: Mapping[str, frozenset[str]] = {
+    "expected_delivery_date": _TIME | {"date"},
+    "delivery_days": _INTEGER,
+    "paid_at": _TIME | {"date"},
+    "delivered_at": _TIME | {"date"},
+    "actual_delivery_date": _TIME | {"date"},
+}
+
 _UPDATED = {"site_orders": ("status", "updated_at")}
 _INSERTED = {"site_generation_logs": ("order_id", "step", "message", "status", "details")}
 
@@ -67,6 +76,18 @@ class DatabaseAccess:
     def is_authoritative(self) -> bool:
         """Whether a row that is missing here does not exist: a standby may lag."""
         return not (self.in_recovery or self.is_read_only)
+
+    @property
+    def promise_columns(self) -> Mapping[str, str]:
+        """The types of those ``PROMISE_COLUMNS`` that are usable; none if no due date can be made from them."""
+        known = self.columns.get("site_orders", {})
+        usable = {
+            name: known[name].type
+            for name, types in PROMISE_COLUMNS.items()
+            if name in known and known[name].type in types and "SELECT" in known[name].privileges
+        }
+        is_enough = "expected_delivery_date" in usable or {"delivery_days", "paid_at"} <= usable.keys()
+        return usable if is_enough else {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,13 @@ class OrderStatus(StrEnum):
         return self in (OrderStatus.PENDING_PAYMENT, OrderStatus.PAID, OrderStatus.ONBOARDING_PENDING)
 
 
+#: Statuses of orders that were paid and not delivered. A site in REVIEW is not with the customer yet.
+PROMISED_STATUSES = frozenset(OrderStatus) - {
+    OrderStatus.PENDING_PAYMENT,
+    OrderStatus.DELIVERED,
+    OrderStatus.CANCELLED,
+}
+
 #: Statuses in which an order may need attention: every such order is read and diagnosed.
 OPEN_STATUSES = frozenset({OrderStatus.BUILDING, OrderStatus.GENERATING})
 
@@ -82,6 +89,8 @@ class Order:
     admin_notes: str | None = None
     idle: timedelta | None = None  # since the last change, each column by its own clock
     changed_at: datetime | None = None  # the same as a time in UTC by the database's clock, naive
+    due_at: datetime | None = None  # naive UTC; None where nothing was promised, and once the site was delivered
+    due_in: timedelta | None = None  # until then by the database's clock, negative once it has passed
     status_label: str | None = None  # a status that is unknown to this release
     last_log_id: int = 0  # of its newest log row, 0 without any
     history: History = field(default_factory=History)

@@ -17,8 +17,9 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from sitegenctl.domain.diagnosis.condition import Condition, Severity
-from sitegenctl.domain.diagnosis.describe import describe_age
+from sitegenctl.domain.diagnosis.describe import describe_age, describe_due
 from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderPage, OrderQuery, SortBy, parse_filter
+from sitegenctl.domain.orders.promise import Promise, judge_promise
 from sitegenctl.domain.queue.event import Event
 from sitegenctl.tui.service import ViewData
 from sitegenctl.tui.views.view import View, ViewContext
@@ -40,7 +41,11 @@ _SORT_TEXTS = {
     SortBy.CREATED: "newest first",
     SortBy.NAME: "by name",
     SortBy.STATUS: "by status",
+    SortBy.DUE: "by due date",
 }
+
+
+_PROMISES = {None: Severity.OK, Promise.DUE_SOON: Severity.UNKNOWN, Promise.LATE: Severity.FAULT}
 
 
 class OrdersView(View[ListedOrder]):
@@ -53,6 +58,7 @@ class OrdersView(View[ListedOrder]):
         Column(heading="condition", width=12, sort=SortBy.FAULT),
         Column(heading="status", width=12, from_width=96, sort=SortBy.STATUS),
         Column(heading="age", width=7, number=True, from_width=46, sort=SortBy.UPDATED),
+        Column(heading="due", width=11, from_width=100, sort=SortBy.DUE),
         Column(heading="business", share=2, sort=SortBy.NAME),
         Column(heading="why", share=3, from_width=72),
     )
@@ -107,7 +113,9 @@ class OrdersView(View[ListedOrder]):
     def compose(self) -> Iterator[Widget]:
         yield Facets()
         with Vertical(id="list"):
-            yield Input(placeholder="words  condition:failed  status:review  age>10m", id="filter", compact=True)
+            yield Input(
+                placeholder="words  condition:failed  status:review  age>10m  due<1d", id="filter", compact=True
+            )
             yield self.table
             yield Static(id="status", markup=False)
         yield self.pane
@@ -133,6 +141,14 @@ class OrdersView(View[ListedOrder]):
                 self._go_to_first_fault()
         if data.detail is not None and data.detail.order_id == self.table.key:
             self._show_detail(data.detail)
+        # Hidden where the schema has no due dates.
+        has_due_dates = data.live.promises is not None
+        self.table.show_columns(
+            [
+                column if has_due_dates or column.sort is not SortBy.DUE else replace(column, from_width=sys.maxsize)
+                for column in self.COLUMNS
+            ]
+        )
         self._show_facets()
         self._show_status()
 
@@ -145,7 +161,9 @@ class OrdersView(View[ListedOrder]):
 
     def _show_facets(self) -> None:
         if self.data is not None:
-            self.query_one(Facets).show(self.data.live.by_condition, self.data.live.by_status, self._words())
+            self.query_one(Facets).show(
+                self.data.live.by_condition, self.data.live.by_status, self.data.live.promises, self._words()
+            )
 
     def _show_status(self) -> None:
         parts = []
@@ -167,16 +185,21 @@ class OrdersView(View[ListedOrder]):
 
     def cells(self, row: ListedOrder) -> Sequence[Cell]:
         order, diagnosis = row.order, row.verdict
-        age = "-"
+        # The order has aged since it was read.
+        read_at = self.data.live.taken_at if self.data is not None else self.now
+        later = max(self.now - read_at, timedelta(0))
+        age, due = "-", None
         if order is not None and order.idle is not None:
-            # The order has aged since it was read.
-            read_at = self.data.live.taken_at if self.data is not None else self.now
-            age = describe_age(order.idle + max(self.now - read_at, timedelta(0)))
+            age = describe_age(order.idle + later)
+        if order is not None and order.due_in is not None:
+            due = order.due_in - later
+        promise = judge_promise(due, due_soon=self.view_context.settings.due_soon)
         return (
             Cell(text=str(row.order_id)),
             Cell(text=diagnosis.condition.value, severity=diagnosis.severity),
             Cell(text=(order.label or "NULL") if order is not None else "-", dim=True),
             Cell(text=age, dim=diagnosis.severity is Severity.OK),
+            Cell(text=describe_due(due), severity=_PROMISES[promise], dim=promise is None),
             Cell(text=order_name(order)),
             Cell(text=_reason(row), dim=True),
         )

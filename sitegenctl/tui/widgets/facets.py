@@ -1,4 +1,4 @@
-"""Numbers of orders by condition and status. Choosing one filters the list by it."""
+"""Numbers of orders by condition and status, and of late ones. Choosing one filters the list by it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from textual.widgets.option_list import Option
 
 from sitegenctl.domain.diagnosis.condition import Condition, Severity
 from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.orders.promise import PromiseCounts
 from sitegenctl.tui.widgets.look import palette
 
 _COLOURS = {Severity.FAULT: "error", Severity.UNKNOWN: "warning", Severity.OK: "foreground"}
 
 
 class Facets(OptionList):
-    """Conditions, then statuses. The ones that the list is filtered by are marked."""
+    """Conditions, then statuses, then late orders. The ones that the list is filtered by are marked."""
 
     DEFAULT_CSS = """
     Facets { width: 28; border: none; padding: 0; background: $background; scrollbar-size-vertical: 1; }
@@ -35,6 +36,7 @@ class Facets(OptionList):
         self,
         by_condition: Mapping[Condition, int],
         by_status: Mapping[OrderStatus | str | None, int],
+        promises: PromiseCounts | None,
         words: Collection[str],
     ) -> None:
         """Show these numbers; ``words`` are those of the filter. The cursor stays on its facet."""
@@ -45,6 +47,7 @@ class Facets(OptionList):
             (f"status:{each.lower()}", each.lower().replace("_", " "), by_status.get(each, 0), "foreground")
             for each in OrderStatus
         ]
+        facets += [("late", "late", promises.late, "error")] if promises is not None else []
         prompts = {
             word: self._prompt(name, count, colour, word in words) for word, name, count, colour in facets if count
         }

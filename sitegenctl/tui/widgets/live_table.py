@@ -290,6 +290,13 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
             text += _padded(f"{column.heading}{arrow}", room, right=column.number) + " " * _GAP
         return Strip([Segment(text, style)]).adjust_cell_length(width, style)
 
+    def show_columns(self, columns: Sequence[Column]) -> None:
+        """Show other columns of the same cells."""
+        if columns != self.columns:
+            self.columns = columns
+            self._lay_out()
+            self.refresh()
+
     def _lay_out(self) -> None:
         """Choose the visible columns, and where each starts."""
         width = self.size.width
