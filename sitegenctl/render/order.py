@@ -38,9 +38,6 @@ SUMMARY_COLUMNS = (
     "remedy",
     "remedy_parts",
     "until",
-    "due_at",
-    "due_in_seconds",
-    "promise",
     "tasks",
     "files",
     "customer_name",
@@ -53,6 +50,9 @@ SUMMARY_COLUMNS = (
     "created_at",
     "updated_at",
     "onboarding_completed_at",
+    "due_at",
+    "due_in_seconds",
+    "promise",
 )
 
 _TASK_KEYS = (

@@ -90,8 +90,8 @@ _MAX_DELIVERY_DAYS = 3650
 def promise(columns: Mapping[str, str]) -> str:
     """A join that adds ``promise.due_at``, from those of the `PROMISE_COLUMNS` that this schema has, with their types.
 
-    It is the expected date, unless that is before the order was created or paid; else ``delivery_days`` after the payment. A
-    date without a time is due when its day ends.
+    It is the expected date, unless that is before the order was created or paid; else ``delivery_days`` after the
+    payment. A date without a time is due when its day ends.
     """
 
     def moment(name: str, more: str = "") -> str:

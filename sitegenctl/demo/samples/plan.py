@@ -259,11 +259,11 @@ def _due(order_id: int, recipe: Recipe) -> float | None:
     hours = 1 + order_id % 9
     match order_id % 6:
         case 5:
-            return -hours * HOUR
+            return -(hours + 0.5) * HOUR
         case 0:
-            return 2 * hours * HOUR
+            return (2 * hours + 0.5) * HOUR
         case _:
-            return hours * DAY
+            return hours * DAY + 1.5 * HOUR
 
 
 def _history(recipe: Recipe, style: logs.RunStyle, task_id: str, actor: str) -> Iterator[logs.SampleLog]:
