@@ -66,17 +66,25 @@ def test_every_table_has_a_flexible_column(view: type[View[Any]]) -> None:
 def test_order_age_grows_after_the_poll() -> None:
     row = listed(Condition.INTERRUPTED, "GENERATING for 3m without a live task", "its log has no row")
     cells = view_of(OrdersView).cells(row)
-    assert texts(cells) == ["42", "interrupted", "GENERATING", "3m", "Padaria", "its log has no row"]
+    assert texts(cells) == ["42", "interrupted", "GENERATING", "3m", "", "Padaria", "its log has no row"]
     assert cells[1].severity is Severity.FAULT
     assert texts(view_of(OrdersView, now=NOW + 2 * MINUTE).cells(row))[3] == "5m"
     # A clock that is behind.
     assert texts(view_of(OrdersView, now=NOW - MINUTE).cells(row))[3] == "3m"
 
 
+def test_due_date_comes_closer_after_the_poll() -> None:
+    row = listed(Condition.QUEUED, due_in=MINUTE)
+    due = [view_of(OrdersView, now=NOW + later).cells(row)[4] for later in (timedelta(0), 2 * MINUTE)]
+    assert [(cell.text, cell.severity) for cell in due] == [("in 1m", Severity.UNKNOWN), ("late 1m", Severity.FAULT)]
+    (far,) = [view_of(OrdersView).cells(listed(Condition.QUEUED, due_in=timedelta(days=3)))[4]]
+    assert (far.text, far.severity) == ("in 3d", Severity.OK)
+
+
 def test_cells_of_a_missing_order() -> None:
     verdict = Diagnosis(condition=Condition.GHOST, evidence=("a live task, and no such order",))
     row = ListedOrder(order_id=99, order=None, verdict=verdict)
-    assert texts(view_of(OrdersView).cells(row)) == ["99", "ghost", "-", "-", "-", "a live task, and no such order"]
+    assert texts(view_of(OrdersView).cells(row)) == ["99", "ghost", "-", "-", "", "-", "a live task, and no such order"]
 
 
 def test_cells_of_an_order_with_unknown_facts() -> None:
@@ -104,7 +112,7 @@ FAILED = "the last run ended in ERROR"
     ids=["error", "no error text", "empty", "running", "no progress"],
 )
 def test_reason_of_an_order(row: ListedOrder, reason: str) -> None:
-    assert texts(view_of(OrdersView).cells(row))[5] == reason
+    assert texts(view_of(OrdersView).cells(row))[6] == reason
 
 
 def test_progress_bar() -> None:
