@@ -90,7 +90,7 @@ def test_cells_of_a_missing_order() -> None:
 def test_cells_of_an_order_with_unknown_facts() -> None:
     view = view_of(OrdersView)
     row = listed(Condition.UNKNOWN, status=None, status_label=None, idle=None, business_name=None)
-    assert texts(view.cells(row))[2:5] == ["NULL", "-", "Ana"]
+    assert texts(view.cells(row))[2:6] == ["NULL", "-", "", "Ana"]
     assert view.cells(listed(Condition.UNKNOWN, status=None, status_label="PAUSED"))[2].text == "PAUSED"
 
 
