@@ -24,7 +24,7 @@ from sitegenctl.domain.plans.plan import Plan, joined
 from sitegenctl.domain.plans.repair import RepairFacts, RepairOptions, needs_logs, plan_repair, reused_ids
 from sitegenctl.domain.plans.reset import EMPTY_FOR, ResetOptions, plan_reset, plan_reset_empty
 from sitegenctl.domain.plans.restore import RestoreFacts, choose_entries, plan_restore
-from sitegenctl.domain.plans.undo import LOG_ROWS, UndoFacts, plan_undo
+from sitegenctl.domain.plans.undo import LOG_ROWS, UndoFacts, newest_row, plan_undo
 from sitegenctl.domain.ports import Sources
 from sitegenctl.domain.queue.task import TaskState
 from sitegenctl.operations.observe import (
@@ -211,28 +211,34 @@ class RestorePlanner(BulkPlanner):
 
 @dataclass(frozen=True, kw_only=True)
 class UndoPlanner(BulkPlanner):
-    """Undo an operation for the selected orders."""
+    """Undo an operation for the selected orders, or the last operation of each."""
 
-    operation: Operation
+    operation: Operation | None = None
 
     async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
         """Read these orders, their logs and the trash, and decide which to undo."""
-        selected = frozenset(order_ids)
-        rows = {entry.order_id: entry.row for entry in self.operation.entries if entry.order_id in selected}
         snapshot = await observe(sources, order_ids, files=False, cache=cache)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
-        with_files = [order_id for order_id, row in rows.items() if row.trashes]
+        logs: dict[int, list[LogRow]] = {}
+        for each in await sources.orders.read_log(order_ids, last=LOG_ROWS):
+            logs.setdefault(each.order_id, []).append(each)
+        if self.operation is not None:
+            selected = frozenset(order_ids)
+            rows = {entry.order_id: entry.row for entry in self.operation.entries if entry.order_id in selected}
+        else:
+            rows = {order_id: row for order_id, log in logs.items() if (row := newest_row(log)) is not None}
+        operations = {order_id: row.operation for order_id, row in rows.items() if row.trashes and row.operation}
         trashed: Mapping[int, str] = {}
-        if with_files:
+        if operations:
             # The newest of an order comes first.
             entries = reversed((await sources.sites.read_trash()).entries)
-            trashed = {each.order_id: each.name for each in entries if each.operation == self.operation.operation_id}
+            trashed = {
+                entry.order_id: entry.name
+                for entry in entries
+                if entry.operation is not None and entry.operation == operations.get(entry.order_id)
+            }
             # Not as a part of the snapshot: a directory without sites is no wrong one if the trash has them.
-            snapshot = replace(snapshot, files=await sources.sites.count(with_files, sizes=False))
-        log = await sources.orders.read_log(order_ids, last=LOG_ROWS)
-        logs: dict[int, list[LogRow]] = {}
-        for row in log:
-            logs.setdefault(row.order_id, []).append(row)
+            snapshot = replace(snapshot, files=await sources.sites.count(operations, sizes=False))
         facts = UndoFacts(rows=rows, logs=logs, trashed=trashed)
         return plan_undo(snapshot, order_ids, facts, new_task_id=sources.queue.new_task_id)
 

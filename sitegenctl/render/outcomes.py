@@ -185,8 +185,9 @@ def outcome_word(outcome: Outcome, done: str, *, dry_run: bool) -> str:
         return outcome.outcome.value
     if dry_run:
         return f"would be {done}"
-    # Only a generation that was waited for sets REVIEW.
-    return "generated" if outcome.after is OrderStatus.REVIEW is not outcome.before else done
+    # Only a task that was waited for sets REVIEW; an undo restores it, and leaves no task.
+    is_generated = outcome.task_id is not None and outcome.after is OrderStatus.REVIEW is not outcome.before
+    return "generated" if is_generated else done
 
 
 def outcome_text(outcome: Outcome, word: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -153,6 +154,40 @@ async def test_each_key_shows_and_executes_its_plan(world: World) -> None:
             await view.until(lambda: view.dialog is None)
             assert await asyncio.to_thread(journals, world, number) == [(step, f"live: {action}")]
             assert (await asyncio.to_thread(orders_queued, world)).count(number) == messages
+
+
+async def test_undo_reverses_the_last_operation_of_each_order(world: World) -> None:
+    def operated() -> None:
+        for number, situation in enumerate(("finished", "queued", "unstarted", "interrupted", "failed"), 1):
+            add(world, situation, number)
+        commands = ("reset 1", "cancel 2", "enqueue 3", "repair 4")
+        assert [world.run(*command.split(), "--yes").returncode for command in commands] == [0, 0, 0, 0]
+
+    await asyncio.to_thread(operated)
+    async with live(world) as view:
+        await view.until(lambda: sorted(view.listed) == [1, 2, 3, 4, 5])
+        await view.press("a")
+        await view.act("U", "undo 5 orders? 3 would be undone, 2 left alone")
+        rows = [re.sub("[0-9a-f]{8}", "#", row.partition(" | ")[2]) for row in sorted(view.outcomes)]
+        assert rows == [
+            "would be undone | GENERATING → REVIEW  task # revoked; 8 files from the trash",
+            "would be undone | BUILDING → GENERATING  its task published again",
+            "would be undone | GENERATING → BUILDING  task # revoked",
+            "refused | repair is not undone: it put the order right",
+            "skipped | no operation changed it",
+        ]
+        await view.press("enter")  # it removes tasks
+        assert view.dialog is not None
+        assert view.dialog.result is None
+        await view.press("y")
+        assert sorted((await done(view)).split(", ")) == ["1 refused", "1 skipped", "3 undone"]
+        await view.press("escape")
+    assert [await asyncio.to_thread(world.status, number) for number in range(1, 6)] == [
+        *("REVIEW", "GENERATING", "BUILDING", "GENERATING", "GENERATING"),
+    ]
+    assert len(await asyncio.to_thread(world.site_files, 1)) == 8
+    assert sorted(await asyncio.to_thread(orders_queued, world)) == [2, 4]
+    assert (await asyncio.to_thread(journals, world, 1))[-1] == ("OPERATOR_UNDO", "live: undo")
 
 
 async def test_closing_a_plan_changes_nothing(world: World) -> None:

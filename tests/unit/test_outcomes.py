@@ -69,7 +69,8 @@ def test_same_hint_for_several_orders_is_shown_once() -> None:
 
 def test_only_a_generation_that_was_waited_for_is_generated() -> None:
     finished = replace(done(7), before=OrderStatus.GENERATING, after=OrderStatus.REVIEW)
-    assert "generated" in text([finished])
+    assert "generated" in text([replace(finished, task_id="task-1")])
+    assert "generated" not in text([finished])  # an undo: no task is left
     kept = replace(done(7), reason="repaired; task 1 stopped", before=OrderStatus.REVIEW, after=OrderStatus.REVIEW)
     assert "generated" not in text([kept])
 

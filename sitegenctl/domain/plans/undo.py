@@ -41,6 +41,7 @@ CLOSE = timedelta(minutes=1)
 MAX_CANDIDATES = 10
 
 _REVERSIBLE = frozenset({Action.ENQUEUE, Action.RESET, Action.CANCEL})
+_OPERATIONS = _REVERSIBLE | {Action.REPAIR}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ def plan_undo(
         if order is None:
             decisions.append(refuse(order_id, "no such order"))
         elif row is None:
-            decisions.append(skip(order, "the operation did not change it"))
+            decisions.append(skip(order, "no operation changed it"))
         else:
             undo = _Undo(order=order, row=row, snapshot=snapshot, facts=facts, new_task_id=new_task_id)
             decisions.append(undo.decide())
@@ -99,6 +100,16 @@ def latest(operations: Sequence[Operation], *, host: str) -> Sequence[Operation]
     return standing[:MAX_CANDIDATES] if newest.host != host else close[:MAX_CANDIDATES]
 
 
+def newest_row(log: Sequence[LogRow]) -> JournalRow | None:
+    """The row of the newest operation that stands in an order's log, or else of the newest one."""
+    reader = OrderReader()
+    for each in log:
+        reader.feed(_run_row(each))
+    rows = [row for each in log if (row := journal_row(each)) is not None and row.step in _OPERATIONS]
+    standing = {before.row.log_id for before in reader.standing}
+    return next((row for row in reversed(rows) if row.log_id in standing), rows[-1] if rows else None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Undo:
     """The undo of an operation for one order; ``row`` is the operation's."""
@@ -123,6 +134,10 @@ class _Undo:
         order, row = self.order, self.row
         if row.step.startswith(OPERATOR_UNDO):
             return refuse(order, "an undo is not undone", hint="run the command again that it undid")
+        if row.operation is None:
+            return refuse(order, "the release that did it gave operations no id")
+        if row.step == Action.RESTORE:
+            return refuse(order, f"{row.command} is not undone", hint="the site that it replaced is in the trash")
         if row.step not in _REVERSIBLE:
             hint = Remedy.run(Command.CANCEL, order.order_id, advice="to hold the order")
             return refuse(order, f"{row.command} is not undone: it put the order right", hint=hint)
@@ -133,8 +148,7 @@ class _Undo:
         order, row, log = self.order, self.row, self.facts.logs.get(self.order.order_id, ())
         reader, removed_by, was_read = OrderReader(), None, False
         for each in log:
-            command = each.details.get("command") if isinstance(each.details, dict) else None
-            reader.feed(RunRow(log_id=each.log_id, step=each.step, command=command))
+            reader.feed(_run_row(each))
             if any(before.row.log_id == row.log_id for before in reader.standing):
                 was_read, removed_by = True, None
             elif was_read and removed_by is None:
@@ -284,6 +298,11 @@ class _Undo:
 def _announces(row: LogRow) -> bool:
     """Whether a row of the journal says what the order's task is."""
     return row.step.startswith(OPERATOR_PREFIX) and not row.step.startswith(OPERATOR_RESTORE)
+
+
+def _run_row(row: LogRow) -> RunRow:
+    command = row.details.get("command") if isinstance(row.details, dict) else None
+    return RunRow(log_id=row.log_id, step=row.step, command=command)
 
 
 def _describe_row(row: LogRow) -> str:

@@ -35,6 +35,7 @@ from sitegenctl.operations.planners import (
     RetryPlanner,
     Selection,
     StartPlanner,
+    UndoPlanner,
 )
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.outcomes import outcome_text, outcome_word
@@ -86,6 +87,7 @@ class Action:
             "repair": RepairPlanner(options=RepairOptions(terminate=terminate)),
             "reset": ResetPlanner(options=ResetOptions(terminate=terminate, force=force)),
             "cancel": CancelPlanner(terminate=terminate),
+            "undo": UndoPlanner(),
         }
         return planners[self.name]
 
@@ -100,6 +102,7 @@ ACTIONS: Mapping[str, Action] = {
         Action(name="repair", done="repaired", options=("terminate",)),
         Action(name="reset", done="reset", destroys=True, options=("terminate", "force")),
         Action(name="cancel", done="cancelled", destroys=True, options=("terminate",)),
+        Action(name="undo", done="undone", destroys=True),
     )
 }
 

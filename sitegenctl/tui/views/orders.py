@@ -73,6 +73,7 @@ class OrdersView(View[ListedOrder]):
         Binding("p", "app.act('repair')", "repair", id="repair", tooltip="Repair lost and extra tasks", show=False),
         Binding("R", "app.act('reset')", "reset", id="reset", tooltip="Move files to the trash and start over"),
         Binding("C", "app.act('cancel')", "cancel", id="cancel", tooltip="Remove tasks and put the order on hold"),
+        Binding("U", "app.act('undo')", "undo", id="undo", tooltip="Undo the order's last operation", show=False),
         Binding("<", "sort(-1)", "sort left", id="sort_left", tooltip="Sort by the previous column", show=False),
         Binding(">", "sort(1)", "sort right", id="sort_right", tooltip="Sort by the next column", show=False),
         Binding("\\", "sort(0)", "reverse", id="reverse", tooltip="Reverse the sort order", show=False),
