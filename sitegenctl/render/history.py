@@ -95,11 +95,46 @@ def activity_lines(activity: Activity, today: datetime | None, screen: Screen) -
     else:
         what, text = activity.operation.command or "unknown", _operation_text(activity.operation)
     prefix = row_prefix(activity.at, today, mark, shorten(what, 20), screen.width)
-    text = coloured("\n".join(hanging(prefix, neutralise(text), screen.width)), _severity(activity), screen)
+    text = coloured("\n".join(hanging(prefix, neutralise(text), screen.width)), activity_severity(activity), screen)
     return text.split("\n")
 
 
-def _severity(activity: Activity) -> Severity:
+def activity_cells(activity: Activity, today: datetime | None) -> tuple[str, ...]:
+    """Time, what, order, customer or operator, duration and details of a run or an operation; untrusted texts."""
+    time = "-"
+    if activity.at is not None:
+        is_today = today is not None and activity.at.date() == today.date()
+        time = f"{activity.at:%H:%M:%S}" if is_today else f"{activity.at:%m-%d %H:%M}"
+    if isinstance(activity, RunActivity):
+        took = describe_age(timedelta(seconds=activity.seconds)) if activity.seconds is not None else ""
+        return (
+            time, str(activity.outcome), str(activity.order_id), activity.customer or "-", took, activity.reason or "",
+        )  # fmt: skip
+    operation = activity.operation
+    orders = [str(entry.order_id) for entry in operation.entries]
+    who = f"{operation.actor or 'unknown'}@{operation.host or 'unknown'}"
+    details = [operation.operation_id or "", f"{activity.rolled_back} rolled back" if activity.rolled_back else ""]
+    what, count = operation.command or "unknown", orders[0] if len(orders) == 1 else f"{len(orders)} orders"
+    return time, what, count, who, "", "  ".join(filter(None, details))
+
+
+def activity_details(activity: Activity) -> list[str]:
+    """The reason of a run, or the orders of an operation: lines of untrusted text."""
+    if isinstance(activity, RunActivity):
+        return [activity.reason] if activity.reason else []
+    return [
+        f"{entry.order_id}  {_change(entry)}  {entry.outcome.replace('-', ' ')}: {(entry.rollback or entry.row).reason}"
+        for entry in activity.operation.entries
+    ]
+
+
+def _change(entry: OperationEntry) -> str:
+    before, after = entry.row.before, entry.row.after
+    return f"{before or '-'} → {after}" if after is not None and after != before else before or "-"
+
+
+def activity_severity(activity: Activity) -> Severity:
+    """The severity of a run or an operation, for its colour."""
     return _SEVERITIES.get(activity.outcome, Severity.OK)
 
 

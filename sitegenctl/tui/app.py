@@ -200,8 +200,9 @@ class LiveApp(App[int]):
         self.refresh_bindings()
 
     def action_filter(self) -> None:
-        self.action_view(self.orders.NAME)
-        self.orders.open_filter()
+        if not self.view.open_filter():
+            self.action_view(self.orders.NAME)
+            self.orders.open_filter()
 
     def action_leave(self) -> None:
         if not self.view.leave():

@@ -29,7 +29,7 @@ _VIEW_KEYS = tuple(
     for number, view in enumerate(VIEWS, 1)
 )
 
-_FILTER_KEY = Binding("/", "filter", "filter", id="filter", tooltip="Filter orders as you type")
+_FILTER_KEY = Binding("/", "filter", "filter", id="filter", tooltip="Filter orders or the history as you type")
 
 _GLOBAL_KEYS = (
     Binding("r", "refresh", "refresh", id="look", tooltip="Refresh now", show=False),

@@ -18,6 +18,7 @@ from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderPage, OrderQue
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.diagnosis.timeline import timeline
 from sitegenctl.domain.health.check import Check, CheckStatus, CheckUp
+from sitegenctl.domain.orders.operation import JournalRow, operations_of
 from sitegenctl.domain.orders.order import LogRow, Onboarding, Order, OrderStatus
 from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.orders.run_reader import read_history
@@ -26,6 +27,8 @@ from sitegenctl.domain.plans.fix import plan_fix
 from sitegenctl.domain.queue.event import Event
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.domain.queue.worker import Worker, WorkerDetails, WorkerRoster, WorkerSurvey
+from sitegenctl.domain.statistics.activity import ActivityOutcome, OperationActivity, Past, RunActivity
+from sitegenctl.domain.statistics.statistics import LogWindow
 from sitegenctl.domain.statistics.throughput import Bar
 from sitegenctl.operations.live_state import LiveSnapshot, OrderDetail
 from sitegenctl.session import Session
@@ -34,12 +37,14 @@ from sitegenctl.tui.preferences import Preferences
 from sitegenctl.tui.service import EventsReceived, LiveService, SnapshotReady, ViewData
 from sitegenctl.tui.views import VIEWS
 from sitegenctl.tui.views.doctor import DoctorView
+from sitegenctl.tui.views.history import HistoryView
 from tests.support.live_view import eventually
 
 T = TypeVar("T")
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+AT = NOW.replace(tzinfo=None)
 GENERATING = OrderStatus.GENERATING
 LOG = [
     *(("OPERATOR_ENQUEUE", "info", "enqueued by ana", 9), ("START", "info", "Starting site generation", 8)),
@@ -55,8 +60,8 @@ class Still(LiveService):
         """Start no thread."""
 
     async def ask(self, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
-        """Answer the doctor's view, the only one that asks."""
-        return cast("T", CHECKS)
+        """Answer the views of doctor and history."""
+        return cast("T", CHECKS if "checks" in work.__name__ else PAST)
 
 
 def check(name: str, svg: str, left_at: Path) -> None:
@@ -175,6 +180,48 @@ CHECKS = CheckUp(
         ),
     )
 )
+PAST = Past(
+    window=LogWindow(since=AT - 12 * 60 * MINUTE, until=AT, first_id=1, last_id=9),
+    activity=[
+        *(
+            RunActivity(
+                log_id=number,
+                began_id=number,
+                at=AT - age * MINUTE,
+                order_id=order_id,
+                customer=name,
+                outcome=outcome,
+                seconds=seconds,
+                reason="AI provider answered 429" if outcome is ActivityOutcome.FAILED else None,
+            )
+            for number, (age, order_id, name, outcome, seconds) in enumerate(
+                [
+                    (900, 12, "Baker Street Dental", ActivityOutcome.GENERATED, 41.0),
+                    (6, 48, "Delacroix Electric", ActivityOutcome.FAILED, 120.0),
+                    (4, 31, "日本のパン屋", ActivityOutcome.UNFINISHED, None),
+                ]
+            )
+        ),
+        OperationActivity(
+            operation=operations_of(
+                JournalRow(
+                    log_id=5,
+                    order_id=order_id,
+                    step=f"OPERATOR_RESET{rollback}",
+                    message="Reset; 8 files to the trash; by ana@crm",
+                    operation="1v3k8q2-x7m",
+                    actor="ana",
+                    host="crm",
+                    command="reset",
+                    before="REVIEW",
+                    after="GENERATING",
+                    at=AT - MINUTE,
+                )
+                for order_id, rollback in ((12, ""), (48, ""), (48, "_FAILED"))
+            )[0]
+        ),
+    ],
+)
 
 
 def page() -> OrderPage:
@@ -228,6 +275,8 @@ async def test_screenshots_of_the_views(size: tuple[int, int], tmp_path: Path) -
             await pilot.press(str(key))
             if view == "doctor":
                 await eventually(lambda: app.query_one(DoctorView).table.rows)
+            if view == "history":
+                await eventually(lambda: app.query_one(HistoryView).table.rows)
             await pilot.pause()
             check(f"{key}-{view}-{size[0]}x{size[1]}", app.export_screenshot(title="sitegenctl"), tmp_path)
 

@@ -137,6 +137,38 @@ async def test_key_bar(world: World) -> None:
         await view.until(lambda: "R reset" not in view.lines[-1] and view.lines[-1].endswith("f1 help  q quit"))
 
 
+async def test_history_view(world: World) -> None:
+    def some() -> None:
+        for order_id in (1, 2, 3):
+            world.order(order_id, steps=["START", "ERROR"] if order_id == 1 else (), age="1 hour", name=f"N{order_id}")
+        world.enqueue(2, 3, force=True)
+
+    await asyncio.to_thread(some)
+    async with live(world) as view:
+        await view.press("6")
+        table = view.app.query_one("#history LiveTable", LiveTable)
+        await view.until(lambda: len(table.rows) == 2)
+        # The cursor is on the newest one, and stays there.
+        screen = await view.sees("2 orders", "BUILDING → GENERATING  done: Enqueued", "since")
+        assert "Padaria N1" in screen
+        await asyncio.to_thread(world.enqueue, 1)
+        await view.until(lambda: len(table.rows) == 3 and table.key == table.rows[-1].log_id)
+        await view.press("slash", *"kind:run")
+        await view.until(lambda: [type(row).__name__ for row in table.rows] == ["RunActivity"])
+        # A mistake is explained and hides nothing.
+        await view.press("x")
+        await view.sees("no kind is 'runx'")
+        await view.until(lambda: len(table.rows) == 3)
+        await view.press("space", *"nobody")
+        await view.sees("nothing matches")
+        await view.press("enter", "escape")
+        await view.until(lambda: len(table.rows) == 3)
+        # From a run to its order.
+        await view.press("home", "enter")
+        assert current(view) == "orders"
+        await view.until(lambda: view.table.key == 1)
+
+
 async def test_doctor_view(world: World) -> None:
     await asyncio.to_thread(world.order, 42, "GENERATING", onboarding="missing")
     ahead = timedelta()

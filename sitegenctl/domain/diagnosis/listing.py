@@ -260,11 +260,11 @@ def parse_filter(text: str) -> FilterText:
     for word in text.split():
         name, colon, value = word.partition(":")
         if colon and name.lower() in ("condition", "c"):
-            matching = _with_prefix(Condition, value)
+            matching = with_prefix(Condition, value)
             conditions |= matching
             problem = problem or (None if matching else f"no condition begins with {value!r}")
         elif colon and name.lower() in ("status", "s"):
-            matching_statuses = _with_prefix(OrderStatus, value)
+            matching_statuses = with_prefix(OrderStatus, value)
             statuses |= matching_statuses
             problem = problem or (None if matching_statuses else f"no status begins with {value!r}")
         elif word.lower() == "late":
@@ -274,8 +274,7 @@ def parse_filter(text: str) -> FilterText:
             if match is None:
                 problem = problem or f"{word[:3].lower()} needs a time, as in {_EXAMPLES[word[:3].lower()]}"
                 continue
-            unit = _UNITS[match[4].lower()] if match[4] else 0
-            time = timedelta(seconds=min(float(match[3] or 0) * unit, 1e10))
+            time = _time_of(match)
             match match[1].lower(), match[2]:
                 case "age", ">":
                     still_for = max(still_for or time, time)
@@ -301,7 +300,18 @@ def parse_filter(text: str) -> FilterText:
     )
 
 
-def _with_prefix(kind: type[E], prefix: str) -> set[E]:
+def _time_of(comparison: re.Match[str]) -> timedelta:
+    unit = _UNITS[comparison[4].lower()] if comparison[4] else 0
+    return timedelta(seconds=min(float(comparison[3] or 0) * unit, 1e10))
+
+
+def parse_age(word: str) -> timedelta | None:
+    """The time in a word such as ``age<2h``; None if it has none."""
+    match = _COMPARISON.fullmatch(word)
+    return None if match is None else _time_of(match)
+
+
+def with_prefix(kind: type[E], prefix: str) -> set[E]:
     """The members whose value begins with the prefix, or the one that equals it."""
     prefix = prefix.lower()
     if not prefix:

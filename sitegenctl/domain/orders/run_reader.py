@@ -76,6 +76,7 @@ class LoggedRun:
     last_at: datetime | None = None  # of its last row
     last_repeated: bool = False  # that time comes twice
     last_step: str = ""
+    first_id: int = 0  # of its first row
     last_id: int = 0  # of its last row
     stages: dict[str, float] = field(default_factory=dict)  # seconds spent in each until it succeeded or ended
     stage: Stage | None = None  # the furthest that it reached
@@ -197,7 +198,13 @@ class OrderReader:
                 self.attempts += 1
             knows_beginning = self._is_enqueued or row.step in STARTS
             began_at = row.at if knows_beginning else None
-            run = LoggedRun(order_id=row.order_id, began_at=began_at, began_repeated=row.is_repeated, age=row.age)
+            run = LoggedRun(
+                order_id=row.order_id,
+                began_at=began_at,
+                began_repeated=row.is_repeated,
+                age=row.age,
+                first_id=row.log_id,
+            )
             self.run, self._previous, self._is_enqueued, self.unlogged = run, None, False, 0
         run.add(row)
         if run.outcome is RunOutcome.SUCCESS:

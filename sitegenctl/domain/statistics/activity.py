@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
+from sitegenctl.domain.diagnosis.listing import order_number, parse_age, with_prefix
 from sitegenctl.domain.orders.operation import EntryOutcome, Operation, OperationKind
 from sitegenctl.domain.orders.run import RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun
-from sitegenctl.domain.statistics.statistics import LogWindow
+from sitegenctl.domain.statistics.statistics import LogWindow, essence
 
 
 class ActivityKind(StrEnum):
@@ -28,7 +29,7 @@ class ActivityOutcome(StrEnum):
     GENERATED = "generated"
     FAILED = "failed"  # of an operation: some of its orders were rolled back
     SKIPPED = "skipped"
-    CUT_SHORT = "cut-short"  # no outcome, and a later run began
+    CUT_SHORT = "cut-short"  # no outcome, and it was cancelled or a later run began
     UNFINISHED = "unfinished"  # no outcome yet
     DONE = "done"  # an operation
 
@@ -45,6 +46,7 @@ class RunActivity:
     """One run of one order; ``seconds`` is None where its beginning or end is unknown."""
 
     log_id: int  # of its last row
+    began_id: int  # of its first row
     at: datetime | None  # of its outcome, or else of its last row; by the log's clock, naive
     order_id: int
     customer: str | None
@@ -93,15 +95,18 @@ Activity: TypeAlias = RunActivity | OperationActivity
 
 def run_activity(run: LoggedRun, customer: str | None = None) -> RunActivity:
     """The run as it is listed."""
-    unended = ActivityOutcome.UNFINISHED if run.is_newest else ActivityOutcome.CUT_SHORT
+    is_over = run.is_cancelled or run.is_dead or not run.is_newest
+    unended = ActivityOutcome.CUT_SHORT if is_over else ActivityOutcome.UNFINISHED
     return RunActivity(
         log_id=run.last_id,
+        began_id=run.first_id,
         at=run.ended_at or run.last_at,
         order_id=run.order_id,
         customer=customer,
         outcome=unended if run.outcome is None else _OUTCOMES[run.outcome],
-        seconds=run.duration,
-        reason=run.error,
+        # Only its end is known where its outcome is the first row that was read.
+        seconds=run.duration if run.first_id != run.last_id else None,
+        reason=essence(run.error) if run.error else None,
     )
 
 
@@ -158,3 +163,52 @@ class ActivityFilter:
             return True
         wanted = self.search.casefold()
         return any(wanted in (text or "").casefold() for text in (*texts, *(customers.get(each) for each in orders)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivityText:
+    """A parsed filter, the age of the oldest activity if it has one, and the first problem in it."""
+
+    only: ActivityFilter = ActivityFilter()
+    since: timedelta | None = None
+    problem: str | None = None
+
+
+def parse_activity_filter(text: str) -> ActivityText:
+    """Parse ``kind:run outcome:failed by:ana order:42 age<2h``; other words are searched for together."""
+    words: list[str] = []
+    outcomes: set[ActivityOutcome] = set()
+    kinds: set[ActivityKind] = set()
+    orders: set[int] = set()
+    by: str | None = None
+    since: timedelta | None = None
+    problems: list[str] = []
+    for word in text.split():
+        name, colon, value = word.partition(":")
+        name = name.lower() if colon else ""
+        found: Collection[object] = (value,)
+        if word.lower().startswith("age<"):
+            age = parse_age(word)
+            since = age if age is not None else since
+            problems += ["age needs a time, as in age<2h"] if age is None else []
+        elif name == "by":
+            by = value or None
+        elif name in ("outcome", "o"):
+            outcomes |= (found := with_prefix(ActivityOutcome, value))
+        elif name in ("kind", "k"):
+            kinds |= (found := with_prefix(ActivityKind, value))
+        elif name == "order":
+            number = order_number(value)
+            found = {number} - {None}
+            orders |= {number} if number is not None else set()
+        else:
+            words.append(word)
+        problems += [] if found else [f"no {name} is {value!r}"]
+    only = ActivityFilter(
+        orders=frozenset(orders),
+        outcomes=frozenset(outcomes),
+        kinds=frozenset(kinds),
+        by=by,
+        search=" ".join(words) or None,
+    )
+    return ActivityText(only=only, since=since, problem=problems[0] if problems else None)

@@ -19,7 +19,10 @@ from sitegenctl.tui.widgets.look import palette
 #: Omit descriptions if less space than this is left for them.
 _MIN_WIDTH = 12
 
-_NOTES = "Filter: words, condition:failed, status:review, age>10m, age<2h. Capital letters are destructive."
+_NOTES = (
+    "Filter: words, condition:failed, status:review, age>10m, age<2h; of the history: words, kind:run, outcome:failed,"
+    " by:ana, order:42, age<2h. Capital letters are destructive."
+)
 
 
 class HelpScreen(ModalScreen[None]):

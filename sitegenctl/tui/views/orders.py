@@ -252,10 +252,11 @@ class OrdersView(View[ListedOrder]):
 
     # --- the query ----------------------------------------------------------------------------------------
 
-    def open_filter(self) -> None:
+    def open_filter(self) -> bool:
         box = self._filter_box
         box.add_class("-shown")
         box.focus()
+        return True
 
     @property
     def _filter_box(self) -> Input:

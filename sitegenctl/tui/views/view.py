@@ -98,6 +98,10 @@ class View(Container, Generic[R]):
     def reload(self) -> None:
         """Read what no poll reads; called when the view is opened and on a manual refresh."""
 
+    def open_filter(self) -> bool:
+        """Open the filter of the view; False if it has none."""
+        return False
+
     def leave(self) -> bool:
         """Close what is open in the view; False if nothing is."""
         return False
