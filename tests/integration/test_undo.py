@@ -129,6 +129,13 @@ def test_undo_of_a_pruned_reset_is_refused(world: World, run: Run) -> None:
     assert (code, undone["outcomes"][42]["reason"]) == (4, "its files are no longer in the trash")
 
 
+def test_undone_reset_of_a_finished_order_is_not_called_generated(world: World) -> None:
+    world.order(42, "REVIEW", steps=["START", "SUCCESS"], files=8)
+    assert world.run("reset", "42", "--yes").returncode == 0
+    lines = world.run("undo", "--yes").stdout.splitlines()
+    assert lines[0].startswith("42  undone  GENERATING → REVIEW")
+
+
 def test_undo_asks_first(world: World, run: Run) -> None:
     world.order(42)
     operation = run("enqueue", "42")[1]["data"]["operation"]

@@ -48,6 +48,15 @@ def test_each_fault_is_news_once_and_its_end_too() -> None:
     assert compared(known, WELL) == ([], Known())
 
 
+def test_late_order_is_news_once() -> None:
+    due = snapshot(order(due_in=timedelta(hours=1)), order(43, due_in=None), workers=ALIVE, files=9)
+    _, known = compared(Known(), due)
+    late = snapshot(order(due_in=timedelta(minutes=-1)), order(43, due_in=None), workers=ALIVE, files=9)
+    news, known = compared(known, late)
+    assert news == [("promise", False, [42])]
+    assert compared(known, late)[0] == []
+
+
 def test_missing_worker_is_news_once() -> None:
     gone = snapshot(order(), workers=WorkerSurvey(), tasks=(task(position=0),))
     news, known = compared(Known(), gone)

@@ -110,6 +110,8 @@ def news_since(
     news, state = _of_workers(snapshot, state, now=now, queue=queue)
     found += news
     news, state = _of_orders(snapshot, state)
+    found += news
+    news, state = _of_promises(snapshot, state)
     return [*found, *news], state
 
 
@@ -172,6 +174,21 @@ def _of_orders(snapshot: Snapshot, known: Known) -> tuple[list[News], Known]:
         text = f"{len(recovered)} {'order needs' if len(recovered) == 1 else 'orders need'} no attention any more"
         found.append(News(topic=Topic.ORDERS, is_better=True, text=text, orders=_customers(snapshot, recovered)))
     return found, replace(known, faults=faults)
+
+
+def _of_promises(snapshot: Snapshot, known: Known) -> tuple[list[News], Known]:
+    """Orders whose due date has passed."""
+    late = frozenset(
+        order_id
+        for order_id, order in snapshot.orders.items()
+        if order.due_in is not None and order.due_in < timedelta(0)
+    )
+    new = sorted(late - known.late)
+    if not new:
+        return [], replace(known, late=late)
+    text = f"{len(new)} {'order is' if len(new) == 1 else 'orders are'} late"
+    news = News(topic=Topic.PROMISE, is_better=False, text=text, orders=_customers(snapshot, new))
+    return [news], replace(known, late=late)
 
 
 def _customers(snapshot: Snapshot, order_ids: Sequence[int]) -> dict[int, str]:
