@@ -11,10 +11,12 @@ from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderFilter, OrderP
 from sitegenctl.domain.diagnosis.remedy import RUN_DOCTOR
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Order
+from sitegenctl.domain.orders.promise import Promise
 from sitegenctl.domain.orders.site import MIN_SITE_FILES
 from sitegenctl.domain.ports import SiteStore, Sources
 from sitegenctl.errors import SourceError
-from sitegenctl.operations.observe import observe_open, require
+from sitegenctl.operations.forecast import with_forecast
+from sitegenctl.operations.observe import Attempts, observe_open, require
 
 #: Settled orders that are read and diagnosed at once where the query has conditions.
 _BATCH_SIZE = 500
@@ -30,14 +32,26 @@ class SettledOrders(Protocol):
         """How many of these orders there are."""
 
 
-async def list_orders(sources: Sources, query: OrderQuery) -> tuple[OrderPage, Snapshot]:
-    """A page of orders, and the snapshot that their diagnoses come from."""
+async def list_orders(sources: Sources, query: OrderQuery, *, forecast: bool = False) -> tuple[OrderPage, Snapshot]:
+    """A page of orders, and the snapshot that their diagnoses come from.
+
+    With a ``forecast`` if an order with a task is due soon: then it may show that the order will be late.
+    """
     every = query.includes_on_request
     check_recent = query.includes_settled and not every
-    snapshot = await observe_open(sources, check_hollow=every, check_recent=check_recent, only=query.filter)
+    attempts = Attempts()
+    snapshot = await observe_open(
+        sources, check_hollow=every, check_recent=check_recent, only=query.filter, attempts=attempts
+    )
     if Source.DATABASE in snapshot.errors:
         hint = snapshot.hints.get(Source.DATABASE, RUN_DOCTOR)
         raise SourceError(snapshot.errors[Source.DATABASE], hint=hint, source=Source.DATABASE)
+    if forecast and any(
+        snapshot.promise_of(order) is Promise.DUE_SOON and snapshot.tasks_of(order_id)
+        for order_id, order in snapshot.orders.items()
+    ):
+        roster = await attempts.make(Source.WORKERS, sources.queue.worker_details)
+        snapshot = await with_forecast(sources, snapshot, attempts, roster=roster)
     return await page_of(sources.orders, sources.sites, query, snapshot), snapshot
 
 

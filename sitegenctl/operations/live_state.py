@@ -17,7 +17,7 @@ from sitegenctl.domain.diagnosis.overview import conditions
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.diagnosis.timeline import COUNTED_ROWS, TimelineEntry, newest_rows, timeline
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
-from sitegenctl.domain.orders.promise import PromiseCounts
+from sitegenctl.domain.orders.promise import Promise, PromiseCounts
 from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.orders.site import SiteFiles, SiteTree
 from sitegenctl.domain.plans.fix import fix_obstacle, plan_fix
@@ -90,6 +90,7 @@ class OrderDetail:
     files: SiteFiles | None
     tree: SiteTree | None
     forecast: Forecast | None = None
+    promise: Promise | None = None
     rows_left_out: int = 0  # of the log, earlier than those of the story
     problem: str | None = None
     fix: Step | None = None  # the step that a fix would execute
@@ -157,14 +158,14 @@ class LiveState:
             }
             if by_status is not None
             else {},
-            promises=promises,
             last_hour=counts[0] if counts else None,
             roster=self._roster,
             standstill=standstill(snapshot.workers, self._roster, queue=sources.queue_name)
             if snapshot.workers
             else None,
         )
-        live = replace(live, snapshot=await with_forecast(sources, snapshot, attempts, roster=self._roster))
+        snapshot = await with_forecast(sources, snapshot, attempts, roster=self._roster)
+        live = replace(live, snapshot=snapshot, promises=snapshot.with_expected(promises))
         now = self._now()
         self._throughput.note_rows(steps or (), now)
         if Source.BROKER not in errors:
@@ -223,6 +224,7 @@ class LiveState:
             verdict=snapshot.diagnose(order_id),
             tasks=tasks,
             forecast=snapshot.forecast,
+            promise=snapshot.promise_of(order),
             story=timeline(rows, [_task_details(task) for task in tasks], now=read_at + snapshot.clock_offset),
             files=(files or {}).get(order_id),
             tree=tree,

@@ -211,6 +211,14 @@ FAMILIES: tuple[tuple[Callable[[Measurement], Any], dict[str, Family]], ...] = (
         },
     ),
     (
+        lambda measured: measured.overview.promises.will_be_late if measured.overview.promises is not None else None,
+        {
+            "sitegenctl_orders_will_be_late": Family(
+                "Orders whose task ends after their due date by the forecast.", (), lambda count: count
+            )
+        },
+    ),
+    (
         lambda measured: measured.totals,
         {
             "sitegenctl_runs": Family(

@@ -13,6 +13,7 @@ from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderPage
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.diagnosis.timeline import COUNTED_ROWS, EntryKind, TimelineEntry
 from sitegenctl.domain.orders.order import LogRow, Order
+from sitegenctl.domain.orders.promise import Promise
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import LiveTask
 from sitegenctl.render.command import hint_text, remedy_data
@@ -131,7 +132,7 @@ def order_text(
         # Not wrapped, so that it can be copied as one command.
         lines.append(f"  → {hint_text(verdict.remedy, selector)}")
     lines.append("")
-    facts = {**(order_facts(order) if order else {}), **_live_facts(order_id, snapshot)}
+    facts = {**(order_facts(order, snapshot.promise_of(order)) if order else {}), **_live_facts(order_id, snapshot)}
     lines += [line for name, fact in facts.items() for line in hanging(f"  {name:<11} ", fact, width)]
     lines += [line for task in snapshot.tasks_of(order_id) for line in folded(f"    {_task(task)}", width)]
     lines += [f"    {line}" for line in _forecast_lines(order_id, snapshot)]
@@ -185,7 +186,7 @@ def _customer(order: Order | None) -> str:
     return f"  {neutralise(order.label or 'NULL')}  {shorten(name, 50)}"
 
 
-def order_facts(order: Order) -> dict[str, str]:
+def order_facts(order: Order, promise: Promise | None) -> dict[str, str]:
     """Facts about the order by name, neutralised."""
     facts = {
         "customer": f"{shorten(order.customer_name, 60)} <{shorten(order.customer_email, 60)}>",
@@ -194,7 +195,7 @@ def order_facts(order: Order) -> dict[str, str]:
         "attempts": f"{order.history.attempts}",
     }
     if order.due_at is not None:
-        facts["due"] = f"{describe_due(order.due_in)}, {clock(order.due_at)} UTC"
+        facts["due"] = f"{clock(order.due_at)} UTC, {describe_due(order.due_in, promise)}"
     if order.site_url:
         facts["site"] = shorten(order.site_url, 100)
     if order.admin_notes:
@@ -236,7 +237,7 @@ def _forecast_lines(order_id: int, snapshot: Snapshot) -> list[str]:
     return [line for line in dict.fromkeys(lines) if line is not None]
 
 
-def listing_text(page: OrderPage, *, offset: int, screen: Screen) -> str:
+def listing_text(page: OrderPage, snapshot: Snapshot, *, offset: int, screen: Screen) -> str:
     """The orders as a table, with the range of the page below it."""
     if not page.orders and page.undecided:
         return f"unknown: {_undecided(page.undecided)}\n"
@@ -252,7 +253,7 @@ def listing_text(page: OrderPage, *, offset: int, screen: Screen) -> str:
         Column(heading="business", may_shrink=True),
         Column(heading="why", may_shrink=True, from_width=70, most=MAX_REASON),
     ]
-    text = table(columns, [_line(listed, has_due_dates=has_due_dates) for listed in page.orders], screen)
+    text = table(columns, [_line(listed, snapshot, has_due_dates=has_due_dates) for listed in page.orders], screen)
     if page.total is None or page.total > len(page.orders) or offset:
         of = f" of {page.total}" if page.total is not None else ""
         text += f"\n{offset + 1} to {offset + len(page.orders)}{of}; --page shows more\n"
@@ -263,9 +264,10 @@ def _undecided(number: int) -> str:
     return f"{number} {'order is' if number == 1 else 'orders are'} in a condition that cannot be decided now"
 
 
-def _line(listed: ListedOrder, *, has_due_dates: bool) -> Line:
+def _line(listed: ListedOrder, snapshot: Snapshot, *, has_due_dates: bool) -> Line:
     order, verdict = listed.order, listed.verdict
-    due = [describe_due(order.due_in if order is not None else None) or "-"] if has_due_dates else []
+    due_in = order.due_in if order is not None else None
+    due = [describe_due(due_in, snapshot.promise_of(order)) or "-"] if has_due_dates else []
     facts = ["-", "-", *due, "-"]
     if order is not None:
         changed = describe_age(order.idle) if order.idle is not None else "-"

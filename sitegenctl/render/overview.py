@@ -67,7 +67,9 @@ def overview_data(overview: Overview, *, selector: str | None = None) -> dict[st
         }
         if overview.by_condition is not None
         else None,
-        "promises": row_of(overview.promises, ("late", "due_soon")) if overview.promises is not None else None,
+        "promises": row_of(overview.promises, ("late", "will_be_late", "due_soon"))
+        if overview.promises is not None
+        else None,
         "last_hour": counts_data(overview.last_hour) if overview.last_hour else None,
         "last_day": counts_data(overview.last_day) if overview.last_day else None,
     }
@@ -138,8 +140,10 @@ def _queue(overview: Overview) -> list[str]:
 
 
 def describe_promises(promises: PromiseCounts | None) -> str:
-    """How many orders are late and how many are due soon; empty if none."""
-    counts = {"late": promises.late, "due soon": promises.due_soon} if promises is not None else {}
+    """How many orders are late, will be late, or are due soon; empty if none."""
+    if promises is None:
+        return ""
+    counts = {"late": promises.late, "will be late": promises.will_be_late, "due soon": promises.due_soon}
     return " · ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 

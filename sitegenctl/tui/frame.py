@@ -195,6 +195,8 @@ class Summary(Widget):
         details = [(f"{'  ' if index else '   '}{detail}", style) for index, (detail, style) in enumerate(details)]
         if live.promises is not None and live.promises.late:
             details.append((f"   {live.promises.late} late", colours["error"]))
+        if live.promises is not None and live.promises.will_be_late:
+            details.append((f"   {live.promises.will_be_late} will be late", colours["error"]))
         if live.promises is not None and live.promises.due_soon:
             details.append((f"   {live.promises.due_soon} due soon", colours["warning"]))
         details.append((f"   {live.count(TaskState.RUNNING)} running", colours["text-muted"]))

@@ -73,7 +73,7 @@ def measured(*, unanswered: dict[Source, str] | None = None, totals: RunTotals |
         roster=None,
         by_status={None: 1, 'od"d\n\\': 2} if has_database else None,
         by_condition={Condition.FAILED: [1, 2]} if has_database else None,
-        promises=PromiseCounts(late=1, due_soon=2) if has_database else None,
+        promises=PromiseCounts(late=1, due_soon=2, will_be_late=1) if has_database else None,
         last_hour=None,
         last_day=None,
         unanswered=away,

@@ -185,7 +185,7 @@ def orders(
         from sitegenctl.operations.listing import list_orders
         from sitegenctl.render.order import SUMMARY_COLUMNS, listing_text, order_summary
 
-        listed, snapshot = await list_orders(session, query)
+        listed, snapshot = await list_orders(session, query, forecast=True)
         rows = [order_summary(each, snapshot, selector=session.settings.selector) for each in listed.orders]
         counts = {"total": listed.total, "undecided": listed.undecided, "limit": query.limit, "offset": query.offset}
         return Report(
@@ -193,7 +193,7 @@ def orders(
             data={"orders": rows, **counts},
             rows=rows,
             columns=SUMMARY_COLUMNS,
-            text=lambda: listing_text(listed, offset=query.offset, screen=screen()),
+            text=lambda: listing_text(listed, snapshot, offset=query.offset, screen=screen()),
             unanswered=snapshot.unanswered,
             hints=snapshot.hints,
         )

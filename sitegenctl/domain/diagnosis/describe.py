@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from sitegenctl.domain.orders.promise import Promise
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import LiveTask
 
@@ -44,11 +45,12 @@ def describe_age(age: timedelta | None) -> str:
     return f"{seconds}s"
 
 
-def describe_due(due_in: timedelta | None) -> str:
-    """Describe when an order is due, as in ``in 2d 3h`` or ``late 5h``; empty without a due date."""
+def describe_due(due_in: timedelta | None, promise: Promise | None = None) -> str:
+    """Describe when an order is due, as in ``late 5h`` or ``in 30m, will be late``; empty without a due date."""
     if due_in is None:
         return ""
-    return f"late {describe_age(-due_in)}" if due_in < timedelta(0) else f"in {describe_age(due_in)}"
+    time = f"late {describe_age(-due_in)}" if due_in < timedelta(0) else f"in {describe_age(due_in)}"
+    return f"{time}, {promise}" if promise is Promise.WILL_BE_LATE else time
 
 
 def describe_wait(wait: timedelta, now: datetime | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from sitegenctl.domain.diagnosis.forecast import Forecast
 from sitegenctl.domain.diagnosis.liveness import StaleClaim
 from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.domain.orders.order import Order
-from sitegenctl.domain.orders.promise import DEFAULT_DUE_SOON, Promise, judge_promise
+from sitegenctl.domain.orders.promise import DEFAULT_DUE_SOON, Promise, PromiseCounts, judge_promise
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask, TaskState
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, describe_silence
@@ -104,7 +104,21 @@ class Snapshot:
 
     def promise_of(self, order: Order | None) -> Promise | None:
         """What is wrong, or soon may be, with the due date of an order."""
-        return judge_promise(order.due_in, due_soon=self.due_soon) if order is not None else None
+        if order is None:
+            return None
+        return judge_promise(order.due_in, due_soon=self.due_soon, ready_in=self.ready_in(order.order_id))
+
+    def ready_in(self, order_id: int) -> timedelta | None:
+        """Time until the order's task ends by the forecast: nine of ten trials took longer."""
+        ends = self.forecast.order_ends.get(order_id) if self.forecast is not None else None
+        return ends.low if ends is not None else None
+
+    def with_expected(self, counts: PromiseCounts | None) -> PromiseCounts | None:
+        """The counts with the orders that will be late by the forecast; a finished site has no task."""
+        if counts is None or self.forecast is None or self.forecast.obstacle is not None:
+            return counts
+        expected = [order for order in self.orders.values() if self.promise_of(order) is Promise.WILL_BE_LATE]
+        return replace(counts, will_be_late=len(expected))
 
     def _is_hollow(self, order_id: int) -> bool:
         idle = self.orders[order_id].idle if order_id in self.orders else None

@@ -45,7 +45,12 @@ _SORT_TEXTS = {
 }
 
 
-_PROMISES = {None: Severity.OK, Promise.DUE_SOON: Severity.UNKNOWN, Promise.LATE: Severity.FAULT}
+_PROMISES = {
+    None: Severity.OK,
+    Promise.DUE_SOON: Severity.UNKNOWN,
+    Promise.WILL_BE_LATE: Severity.FAULT,
+    Promise.LATE: Severity.FAULT,
+}
 
 
 class OrdersView(View[ListedOrder]):
@@ -194,13 +199,19 @@ class OrdersView(View[ListedOrder]):
             age = describe_age(order.idle + later)
         if order is not None and order.due_in is not None:
             due = order.due_in - later
-        promise = judge_promise(due, due_soon=self.view_context.settings.due_soon)
+        ready_in = self.data.live.snapshot.ready_in(row.order_id) if self.data is not None else None
+        promise = judge_promise(
+            due,
+            due_soon=self.view_context.settings.due_soon,
+            ready_in=ready_in - later if ready_in is not None else None,
+        )
+        mark = "!" if promise is Promise.WILL_BE_LATE else ""
         return (
             Cell(text=str(row.order_id)),
             Cell(text=diagnosis.condition.value, severity=diagnosis.severity),
             Cell(text=(order.label or "NULL") if order is not None else "-", dim=True),
             Cell(text=age, dim=diagnosis.severity is Severity.OK),
-            Cell(text=describe_due(due), severity=_PROMISES[promise], dim=promise is None),
+            Cell(text=describe_due(due) + mark, severity=_PROMISES[promise], dim=promise is None),
             Cell(text=order_name(order)),
             Cell(text=_reason(row), dim=True),
         )

@@ -92,7 +92,7 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
             yield from _wrapped("! ", detail.problem, width, colours["warning"])
         if order is not None:
             yield Text()
-            for name, fact in order_facts(order).items():
+            for name, fact in order_facts(order, detail.promise).items():
                 for index, line in enumerate(hanging(f"{name:<11}", fact, width)):
                     text = Text(line)
                     if index == 0:
