@@ -16,7 +16,7 @@ SPREAD := -n 6 --dist worksteal
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test lint format test-lowest test-rq wheel-test bench screenshots recording completions schema clean
+.PHONY: help demo docs test lint format test-lowest test-rq wheel-test release bench screenshots recording completions schema clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,22 @@ test-rq: $(RQ_VERSIONS:%=.venv-rq-%/.installed) ## Run the RQ tests with RQ 1.15
 
 wheel-test: $(VENV)/.installed ## Build the wheel and try it on Python 3.11 and the newest.
 	$(BIN)/python -m tests.support.wheel
+
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' sitegenctl/__init__.py)
+
+release: $(VENV)/.installed ## Build and check the distributions, and print what to push.
+	@test -z "$$(git status --porcelain)" || { echo "release: commit everything first"; exit 1; }
+	@grep -q '^## \[$(VERSION)\] - ' CHANGELOG.md || { echo "release: CHANGELOG.md has no section $(VERSION)"; exit 1; }
+	@sed -n '/^## \[Unreleased\]/,/^## \[[0-9]/p' CHANGELOG.md | grep -q '^- ' && \
+		{ echo "release: move what is under Unreleased in CHANGELOG.md to $(VERSION)"; exit 1; } || true
+	rm -rf dist
+	$(BIN)/python -m tests.support.wheel dist
+	$(BIN)/uvx --quiet twine check --strict dist/*
+	$(BIN)/uvx --quiet check-wheel-contents dist/*.whl
+	@printf '%s\n' '' 'All checks passed. To publish $(VERSION):' \
+		'  git tag --annotate v$(VERSION) --message "sitegenctl $(VERSION)"' \
+		'  git push origin main v$(VERSION)' \
+		'  $(BIN)/uvx twine upload dist/*'
 
 lint: $(VENV)/.installed ## Check format, rules, types, layers and words.
 	$(BIN)/ruff format --check .

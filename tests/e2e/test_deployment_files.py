@@ -260,7 +260,11 @@ def test_examples_that_end(world: World, place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["compose sitegenctl-live", "compose sitegenctl-metrics", "systemd sitegenctl-metrics.service"]
+    "place",
+    [
+        *("compose sitegenctl-live", "compose sitegenctl-metrics"),
+        *("systemd sitegenctl-live.service", "systemd sitegenctl-metrics.service"),
+    ],
 )
 def test_examples_that_run_until_stopped(world: World, place: str, tmp_path: Path) -> None:
     (arguments,) = ours(COMMANDS[place])

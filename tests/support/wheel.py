@@ -1,4 +1,4 @@
-"""`make wheel-test`: build the wheel from the sdist and try it as an installed package.
+"""`make wheel-test` and `make release`: build the wheel from the sdist and try it as an installed package.
 
 In clean environments of the oldest Python that is supported and of the newest that uv finds, with none of the sources
 on the path. Not a test of the suite: it installs dozens of packages.
@@ -42,7 +42,10 @@ assert callable(found.load())
 
 
 def main() -> None:
-    """Build the wheel, check its files, and try it on both Pythons; exits 1 at the first failure."""
+    """Build the wheel, check its files, and try it on both Pythons; exits 1 at the first failure.
+
+    The distributions are kept in the folder that the command line names.
+    """
     with tempfile.TemporaryDirectory(prefix="sitegenctl-wheel-") as name:
         folder = Path(name)
         # From the sdist, so that a file that the sdist lacks is missed.
@@ -55,6 +58,10 @@ def main() -> None:
         for python in dict.fromkeys((OLDEST, newest)):
             _try_out(wheel, python, folder / python)
             print(f"{wheel.name} on Python {python}: ok", flush=True)
+        for target in sys.argv[1:]:
+            Path(target).mkdir(exist_ok=True)
+            for distribution in (wheel, *folder.glob("*.tar.gz")):
+                shutil.copy(distribution, target)
 
 
 def _check_files(wheel: Path) -> None:
