@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.orders.operation import Operation, is_operation_id
 from sitegenctl.domain.plans.undo import latest
 from sitegenctl.domain.ports import Sources
 from sitegenctl.errors import Refused, UsageProblem
+
+# Operations of the operator that are searched: with a user of cron, most are runs of maintain.
+_NEWEST = 200
+
+_LIST = Remedy.run(Command.HISTORY, kind="operator", advice="to list the operations")
 
 
 async def operations_to_undo(sources: Sources, operation_id: str | None) -> Sequence[Operation]:
@@ -17,16 +23,18 @@ async def operations_to_undo(sources: Sources, operation_id: str | None) -> Sequ
     """
     if operation_id is None:
         actor = sources.actor
-        candidates = latest(await sources.orders.newest_operations(actor.user), host=actor.host)
+        newest = await sources.orders.newest_operations(actor.user, limit=_NEWEST)
+        candidates = latest(newest, host=actor.host)
         if not candidates:
-            raise Refused(f"{actor.user} has no operation to undo", hint="give the id of an operation")
+            raise Refused(f"{actor.user} has no operation to undo", hint=_LIST)
         if len(candidates) > 1:
             return candidates
-        # The newest operations may be read in part.
-        operation_id = candidates[0].operation_id or ""
-    elif not is_operation_id(operation_id):
+        # Of the oldest of these, rows may be missing.
+        whole = await sources.orders.read_operation(candidates[0].operation_id or "")
+        return [whole or candidates[0]]
+    if not is_operation_id(operation_id):
         raise UsageProblem(f"{operation_id} is not an operation id", hint="ids look like 1v3k8q2-x7m")
     operation = await sources.orders.read_operation(operation_id)
     if operation is None:
-        raise Refused(f"no operation {operation_id}")
+        raise Refused(f"no operation {operation_id}", hint=_LIST)
     return [operation]

@@ -434,8 +434,9 @@ class Orders(RuleBasedStateMachine):
             elif what == "resets":
                 system.backend_resets(order_id)
             elif what in ("generates", "publishes later") and status == "BUILDING":
+                had_task = system.live()[order_id]
                 system.backend_generates(order_id, publishes=what == "generates")
-                if what == "publishes later":
+                if what == "publishes later" and not had_task:
                     self.pending[order_id] = False
             elif what == "the customer completes the onboarding":
                 system.customer_completes(order_id)

@@ -60,6 +60,11 @@ def _held(world: World) -> None:
     world.run("cancel", "42", "--yes")
 
 
+def _reset(world: World) -> None:
+    _finished(world)
+    world.run("reset", "42", "--yes")
+
+
 CASES: dict[str, Callable[[World], object]] = {
     "reset 42": _finished,
     "reset 42 --no-enqueue": _queued,
@@ -70,6 +75,7 @@ CASES: dict[str, Callable[[World], object]] = {
     "retry-failed --force": _failed,
     "cancel 42": _queued,
     "cancel 42 --to CANCELLED": _queued,
+    "cancel 42 --to ONBOARDING_PENDING": _reset,
     "queue purge": _queued,
     "maintain": lambda world: world.order(42),
 }
