@@ -170,3 +170,17 @@ def test_undo_that_cannot_publish_is_rolled_back(
     assert world.steps(42)[-1] == "OPERATOR_UNDO_FAILED"
     assert run("undo", operation, SITEGENCTL_GRACE="0s")[0] == 0
     assert state(world) == before
+
+
+@EITHER
+@pytest.mark.parametrize("commands", [("reset 42", "cancel 42"), ("cancel 42", "enqueue 42", "reset 42", "cancel 42")])
+def test_operations_are_undone_one_after_the_other(world: World, run: Run, commands: tuple[str, ...]) -> None:
+    _queued(world)
+    states, operations = [], []
+    for command in commands:
+        states.append(state(world))
+        operations.append(run(*command.split(), "--force" if "reset" in command else "-v")[1]["data"]["operation"])
+    assert run("undo", operations[0])[0] == 4
+    for operation in reversed(operations):
+        code, report = run("undo", operation)
+        assert (code, state(world)) == (0, states.pop()), report

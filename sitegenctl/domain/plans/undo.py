@@ -209,7 +209,7 @@ class _Undo:
         order, row, snapshot = self.order, self.row, self.snapshot
         tasks = snapshot.tasks_of(order.order_id)
         for task in tasks:
-            if task.task_id != row.task_id:
+            if task.task_id != self._task_id:
                 return self._changed(describe_task(task))
             if task.state is TaskState.RUNNING:
                 hint = Remedy.run(Command.CANCEL, order.order_id, terminate=True, advice="to stop it")
@@ -224,6 +224,12 @@ class _Undo:
         if early := announced_recently(order, snapshot):
             return replace(early, hint=self._wait())
         return possibly_live(order, snapshot)
+
+    @property
+    def _task_id(self) -> str | None:
+        """The id of the order's task: the undo of a later operation published it again, under another id."""
+        journal = self.order.journal
+        return journal.task_id if journal is not None else self.row.task_id
 
     def _lacks_files(self) -> Outcome | None:
         """Refuse an order whose files cannot come back from the trash, or have new ones in their place."""
@@ -273,7 +279,7 @@ class _Undo:
             revoke=tasks,
             publish=publish,
             resume=all(task.resume for task in row.revoked[:1]),
-            undoes=row,
+            undoes=replace(row, task_id=self._task_id),
             untrash=self._trashed,
             restores=self._announcement(),
             verb="undone",
