@@ -43,6 +43,10 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 _log = logging.getLogger(__name__)
 
+# Whether this forked process was stopped before it handles signals as RQ does. Python drops an exception that a
+# handler raises inside a callback, such as that of the import lock.
+_is_stopped = False
+
 
 def run_worker(settings: Settings, queue: Queue, serializer: Any, *, verbose: bool = False) -> int:
     """Run a worker on this queue in the foreground until it is stopped; return its exit code."""
@@ -52,7 +56,8 @@ def run_worker(settings: Settings, queue: Queue, serializer: Any, *, verbose: bo
     url = mask_url(settings.require_url("redis"))
 
     def work() -> None:
-        _await_redis(queue.connection, url)
+        _await_redis(queue.connection, url, lambda: _is_stopped)
+        _remember_stops()
         worker = _Worker(
             [queue],
             name=f"sitegenctl-{os.getpid()}@{socket.gethostname()}",
@@ -64,10 +69,13 @@ def run_worker(settings: Settings, queue: Queue, serializer: Any, *, verbose: bo
         worker.work(logging_level=level)
 
     def schedule() -> None:
-        _await_redis(queue.connection, url)
+        _await_redis(queue.connection, url, lambda: _is_stopped)
+        _remember_stops()
         scheduler = RQScheduler([queue], connection=queue.connection, logging_level=level, serializer=serializer)
         signal.signal(signal.SIGQUIT, scheduler.request_stop)
-        scheduler.work()  # type: ignore[no-untyped-call]
+        scheduler._install_signal_handlers()  # type: ignore[no-untyped-call]
+        if not _is_stopped:
+            scheduler.work()  # type: ignore[no-untyped-call]
 
     roles = {f"Worker {number}": work for number in range(1, settings.concurrency + 1)}
     return _Processes({"Scheduler": schedule, **roles}, queue.connection, url).run()
@@ -79,6 +87,12 @@ class _Worker(Worker):
     def _install_signal_handlers(self) -> None:
         super()._install_signal_handlers()  # type: ignore[no-untyped-call]
         signal.signal(signal.SIGQUIT, self._abandon)
+        self._stop_requested = _is_stopped
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        # RQ only raises in an idle worker, and Python may drop the exception; RQ's loop checks this as well.
+        self._stop_requested = True
+        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
     def setup_work_horse_signals(self) -> None:
         super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
@@ -91,7 +105,7 @@ class _Worker(Worker):
         raise SystemExit
 
 
-def _await_redis(connection: Redis, url: str, is_cancelled: Callable[[], bool] = lambda: False) -> None:
+def _await_redis(connection: Redis, url: str, is_cancelled: Callable[[], bool]) -> None:
     """Return once Redis responds, or when it is cancelled."""
     delay = _FIRST_DELAY
     while not is_cancelled():
@@ -194,4 +208,16 @@ class _Processes:
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
+    _remember(number, frame)
     raise SystemExit
+
+
+def _remember(number: int, frame: FrameType | None) -> None:
+    global _is_stopped
+    _is_stopped = True
+
+
+def _remember_stops() -> None:
+    """Only remember signals from now on: a worker that ended while it registers itself would stay registered."""
+    for number in _STOP_SIGNALS:
+        signal.signal(number, _remember)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,7 +16,9 @@ import pytest
 from rq import Retry
 from rq.job import Job
 
+from sitegenctl.adapters.rq.backend import RqBackend
 from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.worker import rq_processes
 from tests.support import processes
 from tests.support.faults import condition
 from tests.support.processes import Running
@@ -211,3 +214,27 @@ def test_without_rq_the_hint_names_the_package(world: RqWorld, tmp_path: Path) -
         check=False,
     )
     assert (process.returncode, process.stderr.splitlines()[1]) == (2, "hint: pip install 'sitegenctl[rq]'")
+
+
+@pytest.mark.parametrize("role", ["Scheduler", "Worker 1"])
+def test_stop_is_not_lost_while_a_process_starts(world: RqWorld, monkeypatch: pytest.MonkeyPatch, role: str) -> None:
+    """Python drops an exception raised in a callback; a second signal would abandon a job."""
+
+    class Callback:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    made: list[rq_processes._Processes] = []
+    monkeypatch.setattr(rq_processes._Processes, "run", lambda self: made.append(self) or 0)
+    monkeypatch.setattr(rq_processes, "_await_redis", lambda *_: Callback() and None)
+    settings = world.settings()
+    rq_processes.run_worker(settings, *RqBackend(settings).rq_parts())
+    (parent,) = made
+    process = multiprocessing.get_context("fork").Process(target=parent._run_role, args=(parent._roles[role], set()))
+    process.start()
+    try:
+        process.join(30)
+        assert process.exitcode == 0
+    finally:
+        process.kill()
+    assert world.worker_names() == set()
