@@ -39,12 +39,17 @@ _PARTS = re.compile(r"(?P<scheme>[\w+.-]+://)(?:(?P<user>[^@/?#]*)@)?(?P<rest>.*
 P = ParamSpec("P")
 
 
+def sentinel_urls(url: str) -> list[str]:
+    """The URLs of several sentinels, which Celery takes as one setting; or the URL itself."""
+    return _BETWEEN_SENTINELS.split(url)
+
+
 def _of_each_sentinel(change: Callable[Concatenate[str, P], str]) -> Callable[Concatenate[str, P], str]:
     """Let a function of one URL also take the URLs of several sentinels."""
 
     @functools.wraps(change)
     def changed(url: str, /, *args: P.args, **kwargs: P.kwargs) -> str:
-        return ";".join(change(each, *args, **kwargs) for each in _BETWEEN_SENTINELS.split(url))
+        return ";".join(change(each, *args, **kwargs) for each in sentinel_urls(url))
 
     return changed
 

@@ -22,7 +22,14 @@ from urllib.parse import urlsplit
 from sitegenctl.config.backends import BACKENDS
 from sitegenctl.config.env_file import URL_PARTS, composed_urls, read_env_file
 from sitegenctl.config.file import DEMO_CONTEXT, config_path, contexts_of, demo_context_path, read_toml
-from sitegenctl.config.secrets import COMMAND_TIMEOUT, has_password, password_in, password_of, with_password
+from sitegenctl.config.secrets import (
+    COMMAND_TIMEOUT,
+    has_password,
+    password_in,
+    password_of,
+    sentinel_urls,
+    with_password,
+)
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.orders.promise import DEFAULT_DUE_SOON
 from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, DEFAULT_RECONNECT
@@ -133,6 +140,10 @@ def _parse_notify_format(value: Any) -> str:
     return str(value)
 
 
+_NOT_A_URL = "not a valid URL; in a password, / ? # and @ must be percent-encoded"
+_BAD_PORT = "its port is not a number up to 65535; in a password, / ? # and @ must be percent-encoded"
+
+
 def _parse_path(value: Any) -> Path:
     # Not limited to UTF-8: a file name may consist of any bytes.
     if not isinstance(value, str):
@@ -146,15 +157,25 @@ def _parse_path(value: Any) -> Path:
 def _parse_url(value: Any) -> str:
     """A URL with a valid port. Errors do not quote the URL: it may contain a password."""
     url = _parse_text(value)
-    try:
-        # A database may have several hosts.
-        for host in urlsplit(url).netloc.rpartition("@")[2].split(","):
-            urlsplit(f"//{host}").port  # noqa: B018 - raises for an invalid port
-            # As the resolver does; not for the directory of a socket.
-            if "%" not in host:
-                (urlsplit(f"//{host}").hostname or "").encode("idna")
-    except ValueError:
-        raise ValueError("not a valid URL; in a password, / ? # and @ must be percent-encoded") from None
+    for each in sentinel_urls(url):
+        # Without the slashes, parsers see a path without a host.
+        if re.match(r"(postgres|redis|valkey|sentinel)[a-z0-9+]*:(?!//)", each):
+            raise ValueError("not a valid URL: // is missing after its scheme")
+        try:
+            # A database may have several hosts.
+            hosts = [urlsplit(f"//{host}") for host in urlsplit(each).netloc.rpartition("@")[2].split(",")]
+            for host in hosts:
+                # As the resolver does; not for the directory of a socket.
+                if "%" not in host.netloc:
+                    (host.hostname or "").encode("idna")
+        except ValueError:
+            raise ValueError(_NOT_A_URL) from None
+        try:
+            for host in hosts:
+                _ = host.port  # raises for an invalid port
+        except ValueError:
+            # What a parser takes for the port may be part of a password.
+            raise ValueError(_NOT_A_URL if "@" in urlsplit(each)._replace(netloc="").geturl() else _BAD_PORT) from None
     return url
 
 

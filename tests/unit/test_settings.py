@@ -122,6 +122,34 @@ def test_passwords_are_masked(url: str, masked: str) -> None:
     assert mask_url(url) == masked
 
 
+_PORT = "its port is not a number up to 65535; in a password, / ? # and @ must be percent-encoded"
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("postgresql://u:s3cret@h:54x/d", _PORT),
+        ("postgresql://u:s3cret@h:1,h2:99999/d", _PORT),
+        ("redis://h:s3cret", _PORT),
+        ("postgresql:/u:s3cret@h/d", "not a valid URL: // is missing after its scheme"),
+        ("redis::s3cret@h", "not a valid URL: // is missing after its scheme"),
+        ("postgresql://u:s3/cret@h/d", "not a valid URL; in a password, / ? # and @ must be percent-encoded"),
+        ("redis://a..b:1/0", "not a valid URL; in a password, / ? # and @ must be percent-encoded"),
+    ],
+)
+def test_invalid_url_names_the_invalid_part(environ: dict[str, str], url: str, problem: str) -> None:
+    variable = "REDIS_URL" if url.startswith("redis") else "DATABASE_URL"
+    with pytest.raises(UsageProblem, match=f"{re.escape(problem)}$") as caught:
+        load_settings({}, {**environ, variable: url})
+    assert "cret" not in caught.value.message
+
+
+@pytest.mark.parametrize("login", ["", ":s3cret@"])
+def test_sentinels_are_written_as_celery_documents_them(environ: dict[str, str], login: str) -> None:
+    url = ";".join(f"sentinel://{login}h{number}:26379" for number in (1, 2, 3))
+    assert load_settings({}, {**environ, "REDIS_URL": url}).redis_url == url
+
+
 def test_sentinel_password_is_never_printed(environ: dict[str, str]) -> None:
     settings = load_settings({}, {**environ, "SITEGENCTL_SENTINEL_PASSWORD": "s3cret"})
     assert settings.sentinel_password.reveal() == "s3cret"
