@@ -32,7 +32,7 @@ _TRIALS, _STRETCH = 100, 40
 
 #: Tasks at the beginning and at the end of the queue that are simulated one by one. Between them, the queue advances by
 #: the mean duration of a run.
-_HEAD, _END = 150, 50
+_HEAD, _END = 100, 30
 
 #: Mean seconds of a task that generates no site, such as the system's beat; their durations are not logged.
 _FOREIGN_SECONDS = 2.0
@@ -43,7 +43,7 @@ _MAX_RETRY_DELAY = 1800.0
 
 #: Standard deviation of how much faster or slower than in the log everything goes, as a share: runs drift, and workers
 #: stop and start.
-_DRIFT = 0.12
+_DRIFT = 0.15
 
 _HELD = (TaskState.SCHEDULED, TaskState.RETRYING)
 
