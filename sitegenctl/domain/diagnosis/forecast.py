@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from heapq import heapify, heappop, heappush, heapreplace
+from itertools import pairwise
 from random import Random
 
 from sitegenctl.domain.orders.run import ENQUEUES, STARTS, RunOutcome
@@ -34,6 +35,9 @@ _TRIALS, _STRETCH = 100, 40
 #: the mean duration of a run.
 _HEAD, _END = 100, 30
 
+#: Different times of the tasks between two that were simulated.
+_STEPS = 25
+
 #: Mean seconds of a task that generates no site, such as the system's beat; their durations are not logged.
 _FOREIGN_SECONDS = 2.0
 
@@ -43,7 +47,7 @@ _MAX_RETRY_DELAY = 1800.0
 
 #: Standard deviation of how much faster or slower than in the log everything goes, as a share: runs drift, and workers
 #: stop and start.
-_DRIFT = 0.15
+_DRIFT = 0.18
 
 _HELD = (TaskState.SCHEDULED, TaskState.RETRYING)
 
@@ -80,6 +84,14 @@ class Range:
     low: timedelta
     middle: timedelta
     high: timedelta
+
+    def towards(self, other: Range, share: float) -> Range:
+        """The range between this and another one, at a share of the way."""
+        return Range(
+            low=self.low + share * (other.low - self.low),
+            middle=self.middle + share * (other.middle - self.middle),
+            high=self.high + share * (other.high - self.high),
+        )
 
     def __str__(self) -> str:
         """Rounded outwards, as in ``3–6m``."""
@@ -328,25 +340,23 @@ class _Model:
                 continue
             tasks.setdefault(task.task_id, TaskForecast(start=start_of.get(place), end=end))
             if task.order_id is not None:
-                order_ends[task.order_id] = max(order_ends.get(task.order_id, end), end, key=lambda each: each.middle)
-        return Forecast(tasks=tasks, order_ends=order_ends, empty=_range(_quantiles(empty)) if tasks else None)
+                known = order_ends.setdefault(task.order_id, end)
+                if known.middle < end.middle:
+                    order_ends[task.order_id] = end
+        return Forecast(tasks=tasks, order_ends=order_ends, empty=_range(empty) if tasks else None)
 
     def _ranges(self, times: Sequence[list[float]]) -> dict[int, Range]:
         """The range of each place; the places of the queue that were not simulated lie between their neighbours."""
-        known = {place: _quantiles(values) for place, values in enumerate(times) if values}
-        before: tuple[int, _Quantiles] | None = None
-        for number, place in enumerate(self.queue):
-            if place not in known:
-                continue
-            if before is not None:
-                for between in range(before[0] + 1, number):
-                    share = (between - before[0]) / (number - before[0])
-                    low, middle, high = (
-                        first + share * (last - first) for first, last in zip(before[1], known[place], strict=True)
-                    )
-                    known.setdefault(self.queue[between], (low, middle, high))
-            before = number, known[place]
-        return {place: _range(quantiles) for place, quantiles in known.items()}
+        known = {place: _range(values) for place, values in enumerate(times) if values}
+        simulated = [number for number, place in enumerate(self.queue) if place in known]
+        for before, after in pairwise(simulated):
+            first, last = known[self.queue[before]], known[self.queue[after]]
+            # Neighbours share a range: a new one for each of ten thousand takes longer than the simulation.
+            stride = math.ceil((after - before) / _STEPS)
+            for begin in range(before + 1, after, stride):
+                between = first.towards(last, (begin - before) / (after - before))
+                known.update(dict.fromkeys(self.queue[begin : min(begin + stride, after)], between))
+        return known
 
 
 # --- one simulation ---
@@ -489,21 +499,15 @@ def _unit(span: timedelta) -> tuple[str, timedelta]:
     return next(((name, size) for name, size, until in _UNITS if span < until), ("d", timedelta(days=1)))
 
 
-_Quantiles = tuple[float, float, float]
-
-
 def _stretch(runs: Sequence[PastRun], random: Random) -> Sequence[PastRun]:
     """Consecutive runs, more often the newest."""
     first = int((len(runs) - _STRETCH) * (1 - random.random() ** 2)) if len(runs) > _STRETCH else 0
     return runs[first : first + _STRETCH]
 
 
-def _quantiles(values: list[float]) -> _Quantiles:
+def _range(values: list[float]) -> Range:
+    """The range of the trials' times, in seconds."""
     values.sort()
     last = len(values) - 1
-    return values[round(last * 0.1)], values[round(last * 0.5)], values[round(last * 0.9)]
-
-
-def _range(quantiles: _Quantiles) -> Range:
-    low, middle, high = (timedelta(seconds=max(value, 0.0)) for value in quantiles)
+    low, middle, high = (timedelta(seconds=max(values[round(last * share)], 0.0)) for share in (0.1, 0.5, 0.9))
     return Range(low=low, middle=middle, high=high)
