@@ -177,6 +177,9 @@ class OrdersStore(Protocol):
     async def customers(self, order_ids: Collection[int]) -> dict[int, str]:
         """The business or else the customer of each of these orders that exists."""
 
+    async def missed_due_dates(self, order_ids: Collection[int]) -> dict[int, datetime]:
+        """The due dates of those of these orders that were not delivered in time, by the log's clock, naive."""
+
     async def existing(self, order_ids: Collection[int]) -> set[int]:
         """The ids of these orders that exist."""
 

@@ -5,7 +5,7 @@ Windows of the log's primary key are read: the cost depends on the time that is 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -21,6 +21,7 @@ from sitegenctl.domain.statistics.activity import (
     Past,
     RunActivity,
     run_activity,
+    with_lateness,
 )
 from sitegenctl.domain.statistics.statistics import LEAD
 from sitegenctl.errors import SourceError
@@ -60,12 +61,18 @@ async def past(
     shown = found[-last:] if last else found
     if only.search is None:
         customers = await _customers(orders, shown)
-    return Past(window=window, activity=_named(shown, customers), left_out=len(found) - len(shown))
+    activity = await _described(orders, shown, customers)
+    return Past(window=window, activity=activity, left_out=len(found) - len(shown))
 
 
-def _named(activity: Sequence[Activity], customers: dict[int, str]) -> list[Activity]:
+async def _described(orders: OrdersStore, activity: Sequence[Activity], customers: Mapping[int, str]) -> list[Activity]:
+    """The activity, its runs with their customers and how late the site was."""
+    runs = (each for each in activity if isinstance(each, RunActivity))
+    due = await orders.missed_due_dates({each.order_id for each in runs})
     return [
-        replace(each, customer=customers.get(each.order_id)) if isinstance(each, RunActivity) else each
+        with_lateness(replace(each, customer=customers.get(each.order_id)), due.get(each.order_id))
+        if isinstance(each, RunActivity)
+        else each
         for each in activity
     ]
 
@@ -117,9 +124,10 @@ async def follow(orders: OrdersStore, only: ActivityFilter, *, after: int) -> As
         ready += [OperationActivity(operation=each) for each in operations_of(complete)]
         try:
             customers = await _customers(orders, ready)
+            described = await _described(orders, sorted(ready, key=lambda each: each.log_id), customers)
         except SourceError:
             continue  # the next poll reports it
-        for activity in _named(sorted(ready, key=lambda each: each.log_id), customers):
+        for activity in described:
             if only.includes(activity, customers):
                 yield activity
         ready = []

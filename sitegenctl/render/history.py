@@ -18,6 +18,7 @@ from sitegenctl.render.text import hanging, iso, neutralise, shorten
 HISTORY_COLUMNS = (
     *("kind", "at", "outcome", "order_id", "customer", "duration_seconds", "reason"),
     *("operation", "actor", "host", "command", "orders", "rolled_back", "undoes", "log_id"),
+    "late_seconds",
 )
 ENTRY_COLUMNS = ("order_id", "customer", "step", "before", "after", "outcome", "task_id", "message", "at", "log_id")
 
@@ -142,6 +143,8 @@ def _run_text(run: RunActivity) -> str:
     text = f"order {run.order_id}  {run.customer or '-'}"
     if run.seconds is not None:
         text += f"  in {describe_age(timedelta(seconds=run.seconds))}"
+    if run.late is not None:
+        text += f", {describe_age(run.late)} after its due date"
     return f"{text}: {shorten(run.reason, _MAX_REASON)}" if run.reason else text
 
 

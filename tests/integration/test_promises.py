@@ -14,7 +14,7 @@ from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderFilter, OrderQ
 from sitegenctl.domain.orders.order import Order, OrderStatus
 from sitegenctl.domain.orders.promise import PromiseCounts
 from sitegenctl.session import Session
-from tests.support.world import World
+from tests.support.world import Log, World
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 ZONES = pytest.mark.parametrize("zone", ["UTC", "America/Sao_Paulo", "Asia/Tokyo"])
@@ -223,6 +223,30 @@ def test_condition_is_the_same_for_a_late_order(world: World) -> None:
     assert (on_time["promise"], late["promise"]) == (None, "late")
     shown = world.run("inspect", "2").stdout
     assert "UTC, late 1h" in shown
+
+
+@ZONES
+def test_history_marks_sites_generated_after_the_due_date(world: World, log: Log, zone: str) -> None:
+    world.sql(f"ALTER DATABASE {world.database_url.rpartition('/')[2]} SET timezone TO '{zone}'")
+    due = {
+        1: ("now - interval '3 hours'", {}, 2),
+        2: ("now - interval '30 minutes'", {}, None),
+        3: ("now - interval '3 hours'", {"delivered_at": "now - interval '4 hours'"}, None),  # generated once more
+        4: ("now - interval '3 hours'", {"delivered_at": "now"}, 2),
+        5: (None, {}, None),
+    }
+    for order_id, (expected, times, _) in due.items():
+        promise(world, world.order(order_id, "REVIEW", age="9 hours", files=8), expected, **times)
+        log.run(order_id, ago=3600)
+    promise(world, world.order(6, "GENERATING", age="9 hours"), "now - interval '3 hours'")
+    log.run(6, ago=3600, error="no space")
+    runs = run(world, "history", "--since", "2h")["activity"]
+    late = {each["order_id"]: each["late_seconds"] for each in runs}
+    assert {order_id: round(seconds / 3600) if seconds else None for order_id, seconds in late.items()} == {
+        **{order_id: hours for order_id, (_, _, hours) in due.items()},
+        6: None,
+    }
+    assert world.run("history", "--since", "2h").stdout.count("2h after its due date") == 2
 
 
 def test_counting_reads_undelivered_orders_only(world: World) -> None:

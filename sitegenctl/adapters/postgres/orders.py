@@ -208,6 +208,13 @@ class PostgresOrders:
     async def customers(self, order_ids: Collection[int]) -> dict[int, str]:
         return {row["id"]: row["name"] for row in await self._main.fetch(queries.CUSTOMERS, list(order_ids))}
 
+    async def missed_due_dates(self, order_ids: Collection[int]) -> dict[int, datetime]:
+        columns = (await self._known_access()).promise_columns
+        if not columns or not order_ids:
+            return {}
+        statement = queries.due_dates(queries.promise(columns, is_past=True))
+        return {row["id"]: row["due_at"] for row in await self._main.fetch(statement, list(order_ids))}
+
     async def existing(self, order_ids: Collection[int]) -> set[int]:
         return {row["id"] for row in await self._main.fetch(queries.EXISTING, list(order_ids))}
 

@@ -87,11 +87,12 @@ _IS_PROMISED = f"(o.status IS NULL OR o.status IN ({_PROMISED_LABELS}))"
 _MAX_DELIVERY_DAYS = 3650
 
 
-def promise(columns: Mapping[str, str]) -> str:
+def promise(columns: Mapping[str, str], *, is_past: bool = False) -> str:
     """A join that adds ``promise.due_at``, from those of the `PROMISE_COLUMNS` that this schema has, with their types.
 
     It is the expected date, unless that is before the order was created or paid; else ``delivery_days`` after the
-    payment. A date without a time is due when its day ends.
+    payment. A date without a time is due when its day ends. Only undelivered orders have one; with ``is_past``, all
+    that were not delivered in time.
     """
 
     def moment(name: str, more: str = "") -> str:
@@ -112,8 +113,22 @@ def promise(columns: Mapping[str, str]) -> str:
         )
     undelivered = [_IS_PROMISED]
     undelivered += [f"o.{name} IS NULL" for name in ("delivered_at", "actual_delivery_date") if name in columns]
-    due_at = f"CASE WHEN {' AND '.join(undelivered)} THEN coalesce({', '.join(dates)}) END" if dates else "NULL"
+    due_at = f"coalesce({', '.join(dates)})" if dates else "NULL"
+    if is_past:
+        delivered = [moment(name) for name in ("delivered_at", "actual_delivery_date") if name in columns]
+        is_kept = f"least({', '.join(delivered)}) <= {due_at}" if delivered else "false"
+        due_at = f"CASE WHEN ({is_kept}) IS NOT TRUE THEN {due_at} END"
+    else:
+        due_at = f"CASE WHEN {' AND '.join(undelivered)} THEN {due_at} END"
     return f" CROSS JOIN LATERAL (SELECT ({due_at})::timestamptz AS due_at) promise "
+
+
+def due_dates(promised: str) -> str:
+    """The due dates of the orders with the ids $1, by the clock of the log."""
+    return f"""
+SELECT o.id, promise.due_at::timestamp AS due_at FROM site_orders o {promised}
+ WHERE o.id = ANY($1::bigint[]) AND promise.due_at IS NOT NULL
+"""  # noqa: S608 - constants of this module
 
 
 def count_due(promised: str) -> str:

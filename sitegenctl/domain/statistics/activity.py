@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias
@@ -53,6 +53,7 @@ class RunActivity:
     outcome: ActivityOutcome
     seconds: float | None = None
     reason: str | None = None  # of a failure
+    late: timedelta | None = None  # it generated the site this long after the due date
 
     kind = ActivityKind.RUN
 
@@ -91,6 +92,13 @@ class OperationActivity:
 
 
 Activity: TypeAlias = RunActivity | OperationActivity
+
+
+def with_lateness(run: RunActivity, due_at: datetime | None) -> RunActivity:
+    """The run, with how long after the due date it generated the site."""
+    if run.outcome is not ActivityOutcome.GENERATED or run.at is None or due_at is None or run.at <= due_at:
+        return run
+    return replace(run, late=run.at - due_at)
 
 
 def run_activity(run: LoggedRun, customer: str | None = None) -> RunActivity:
