@@ -235,13 +235,15 @@ class LiveApp(App[int]):
         """Show the plan of an action for the selected orders, or why there is none."""
         from sitegenctl.tui.screens.action import ACTIONS, ActionScreen
 
-        order_ids = self.orders.selected
+        order_ids = self.view.selected
         if name == "fix" and (obstacle := self._fix_obstacle()) is not None:
             warn(self, f"no fix: {obstacle}")
         elif self.live is not None and self.live.is_stale:
             warn(self, f"not now: {'; '.join(self.live.errors.values())}")
         elif order_ids:
-            self._action_screen = ActionScreen(ACTIONS[name], order_ids, self.service, self._settings)
+            self._action_screen = ActionScreen(
+                ACTIONS[name], order_ids, self.service, self._settings, operation=self.view.operation
+            )
             self.push_screen(self._action_screen, partial(self._after_action, name))
 
     def _after_action(self, name: str, has_changed: bool | None) -> None:

@@ -190,6 +190,38 @@ async def test_undo_reverses_the_last_operation_of_each_order(world: World) -> N
     assert (await asyncio.to_thread(journals, world, 1))[-1] == ("OPERATOR_UNDO", "live: undo")
 
 
+async def test_undo_reverses_an_operation_of_the_history(world: World) -> None:
+    def operated() -> str:
+        add(world, "unstarted", 1, 2)
+        add(world, "finished", 3)
+        world.order(4, "BUILDING", steps=["OPERATOR_CANCEL"])  # of an older release: it has no id
+        return str(json.loads(world.run("enqueue", "1", "2", "--yes", "-o", "json").stdout)["data"]["operation"])
+
+    operation = await asyncio.to_thread(operated)
+    async with live(world) as view:
+        await view.press("6")
+        await view.sees("enqueue")
+        await view.act("U", f"undo {operation} of 2 orders? 2 would be undone")
+        await view.press("y")
+        assert await done(view) == "2 undone"
+        await view.press("escape")
+        await view.until(lambda: view.dialog is None)
+        # The cursor is on the newest row: the undo itself.
+        await view.sees("live: undo")
+        await view.press("end")
+        await view.act("U", "of 2 orders: nothing to do")
+        assert [row.partition(" | ")[2] for row in view.outcomes] == ["refused | an undo is not undone"] * 2
+        for keys, title, outcome in (
+            (("home",), "undo order 3: nothing to do", "3 | skipped | no operation changed it"),
+            (("down",), "undo order 4: nothing to do", "4 | refused | the release that did it gave operations no id"),
+        ):
+            await view.press("escape", *keys)
+            await view.act("U", title)
+            assert view.outcomes == [outcome]
+    assert [await asyncio.to_thread(world.status, number) for number in (1, 2)] == ["BUILDING", "BUILDING"]
+    assert await asyncio.to_thread(orders_queued, world) == []
+
+
 async def test_closing_a_plan_changes_nothing(world: World) -> None:
     await asyncio.to_thread(add, world, "failed", 42)
     before = await asyncio.to_thread(world.steps)

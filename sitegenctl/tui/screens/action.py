@@ -20,6 +20,7 @@ from textual.widgets import Input, Static
 from sitegenctl.config.settings import Settings
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.diagnosis.remedy import Hint
+from sitegenctl.domain.orders.operation import Operation
 from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind, Plan
 from sitegenctl.domain.plans.repair import RepairOptions
 from sitegenctl.domain.plans.reset import ResetOptions
@@ -137,10 +138,19 @@ class ActionScreen(ModalScreen[bool]):
         Binding("pagedown", "page(1)", show=False),
     ]
 
-    def __init__(self, action: Action, order_ids: Sequence[int], service: LiveService, settings: Settings) -> None:
+    def __init__(
+        self,
+        action: Action,
+        order_ids: Sequence[int],
+        service: LiveService,
+        settings: Settings,
+        *,
+        operation: Operation | None = None,
+    ) -> None:
         super().__init__()
         self._action = action
         self._order_ids = order_ids
+        self._operation = operation
         self._service = service
         self._settings = settings
         self._options: frozenset[str] = frozenset()
@@ -194,8 +204,15 @@ class ActionScreen(ModalScreen[bool]):
 
         async def plan(session: Session) -> Plan:
             await session.orders.require_writable()
-            selection = Selection(order_ids=self._order_ids, named=self._action.names_orders)
-            return await self._action.planner(options).plan_all(session, selection)
+            planner, order_ids = self._action.planner(options), self._order_ids
+            if (operation := self._operation) is not None:
+                if operation.operation_id is not None:
+                    # Of the oldest operation in a list, only a part may have been read.
+                    operation = await session.orders.read_operation(operation.operation_id) or operation
+                planner = UndoPlanner(operation=operation)
+                order_ids = [entry.order_id for entry in operation.entries]
+            selection = Selection(order_ids=order_ids, named=self._action.names_orders)
+            return await planner.plan_all(session, selection)
 
         try:
             self._plan = await self._service.ask(plan)
@@ -317,7 +334,8 @@ class ActionScreen(ModalScreen[bool]):
     @property
     def _title(self) -> str:
         orders = f"order {self._order_ids[0]}" if len(self._order_ids) == 1 else f"{len(self._order_ids)} orders"
-        return f"{self._action.name} {orders}"
+        operation = self._operation.operation_id if self._operation is not None else None
+        return " ".join(filter(None, (self._action.name, operation and f"{operation} of", orders)))
 
     def _plan_title(self, plan: Plan) -> str:
         if not plan.steps:

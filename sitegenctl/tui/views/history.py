@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import ClassVar
 
 from textual import work
+from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from sitegenctl.domain.diagnosis.condition import Severity
-from sitegenctl.domain.statistics.activity import Activity, ActivityText, Past, RunActivity, parse_activity_filter
+from sitegenctl.domain.orders.operation import Operation
+from sitegenctl.domain.statistics.activity import (
+    Activity,
+    ActivityText,
+    OperationActivity,
+    Past,
+    RunActivity,
+    parse_activity_filter,
+)
 from sitegenctl.errors import SitegenError
 from sitegenctl.render.history import activity_cells, activity_details, activity_severity
 from sitegenctl.render.text import neutralise
@@ -46,6 +56,9 @@ class HistoryView(View[Activity]):
         Column(heading="took", width=6, number=True, from_width=72),
         Column(heading="details", share=3, from_width=60),
     )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("U", "app.act('undo')", "undo", id="undo_listed", tooltip="Undo the listed operation", show=False),
+    ]
     DEFAULT_CSS = """
     HistoryView > #entry { height: auto; max-height: 8; padding: 0 2; background: $surface; }
     HistoryView > #period { height: 1; padding: 0 1; color: $text-muted; }
@@ -125,6 +138,18 @@ class HistoryView(View[Activity]):
             Cell(text=took, dim=True),
             Cell(text=details, dim=activity_severity(row) is Severity.OK),
         )
+
+    @property
+    def selected(self) -> Sequence[int]:
+        row = self.table.row
+        if isinstance(row, RunActivity):
+            return [row.order_id]
+        return [entry.order_id for entry in row.operation.entries] if row is not None else ()
+
+    @property
+    def operation(self) -> Operation | None:
+        row = self.table.row
+        return row.operation if isinstance(row, OperationActivity) else None
 
     def on_live_table_highlighted(self, event: LiveTable.Highlighted) -> None:
         event.stop()

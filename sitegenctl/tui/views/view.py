@@ -20,6 +20,7 @@ from sitegenctl.tui.service import LiveService, ViewData
 from sitegenctl.tui.widgets.live_table import Cell, Column, LiveTable
 
 if TYPE_CHECKING:
+    from sitegenctl.domain.orders.operation import Operation
     from sitegenctl.operations.live_state import LiveSnapshot
 
 R = TypeVar("R")
@@ -94,6 +95,16 @@ class View(Container, Generic[R]):
 
     @abstractmethod
     def cells(self, row: R) -> Sequence[Cell]: ...
+
+    @property
+    def selected(self) -> Sequence[int]:
+        """The orders that an action is for."""
+        return ()
+
+    @property
+    def operation(self) -> Operation | None:
+        """The operation that an undo is for; None: the last one of each selected order."""
+        return None
 
     def reload(self) -> None:
         """Read what no poll reads; called when the view is opened and on a manual refresh."""
