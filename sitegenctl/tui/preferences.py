@@ -49,7 +49,8 @@ APP_KEYS = (*_VIEW_KEYS, _FILTER_KEY, *_GLOBAL_KEYS)
 KEYS = (
     *_VIEW_KEYS,
     _FILTER_KEY,
-    *(binding for view in VIEWS for binding in view.BINDINGS if isinstance(binding, Binding)),
+    # Views may share a key.
+    *dict.fromkeys(binding for view in VIEWS for binding in view.BINDINGS if isinstance(binding, Binding)),
     *_GLOBAL_KEYS,
 )
 

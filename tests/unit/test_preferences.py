@@ -93,7 +93,7 @@ def test_errors_name_the_option() -> None:
 
 def test_only_destructive_actions_have_capital_letters() -> None:
     capitals = {binding.id for binding in KEYS if binding.action.startswith("app.act") and binding.key.isupper()}
-    assert capitals == {"reset", "cancel"}
+    assert capitals == {"reset", "cancel", "undo"}
     assert all(binding.tooltip and binding.id for binding in KEYS if binding.key not in ("f5", "ctrl+c"))
 
 

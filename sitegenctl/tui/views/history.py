@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 
 from textual import work
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
@@ -26,7 +26,7 @@ from sitegenctl.render.history import activity_cells, activity_details, activity
 from sitegenctl.render.text import neutralise
 from sitegenctl.session import Session
 from sitegenctl.tui.service import ViewData
-from sitegenctl.tui.views.view import View, ViewContext
+from sitegenctl.tui.views.view import UNDO_KEY, View, ViewContext
 from sitegenctl.tui.widgets.live_table import Cell, Column, LiveTable
 from sitegenctl.tui.widgets.look import show_text, warn
 
@@ -56,9 +56,7 @@ class HistoryView(View[Activity]):
         Column(heading="took", width=6, number=True, from_width=72),
         Column(heading="details", share=3, from_width=60),
     )
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("U", "app.act('undo')", "undo", id="undo_listed", tooltip="Undo the listed operation", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [UNDO_KEY]
     DEFAULT_CSS = """
     HistoryView > #entry { height: auto; max-height: 8; padding: 0 2; background: $surface; }
     HistoryView > #period { height: 1; padding: 0 1; color: $text-muted; }

@@ -22,7 +22,7 @@ from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderPage, OrderQue
 from sitegenctl.domain.orders.promise import Promise, judge_promise
 from sitegenctl.domain.queue.event import Event
 from sitegenctl.tui.service import ViewData
-from sitegenctl.tui.views.view import View, ViewContext
+from sitegenctl.tui.views.view import UNDO_KEY, View, ViewContext
 from sitegenctl.tui.widgets.facets import Facets
 from sitegenctl.tui.widgets.live_table import Cell, Column, LiveTable
 from sitegenctl.tui.widgets.look import order_name, progress_bar, show_text, warn
@@ -78,7 +78,7 @@ class OrdersView(View[ListedOrder]):
         Binding("p", "app.act('repair')", "repair", id="repair", tooltip="Repair lost and extra tasks", show=False),
         Binding("R", "app.act('reset')", "reset", id="reset", tooltip="Move files to the trash and start over"),
         Binding("C", "app.act('cancel')", "cancel", id="cancel", tooltip="Remove tasks and put the order on hold"),
-        Binding("U", "app.act('undo')", "undo", id="undo", tooltip="Undo the order's last operation", show=False),
+        UNDO_KEY,
         Binding("<", "sort(-1)", "sort left", id="sort_left", tooltip="Sort by the previous column", show=False),
         Binding(">", "sort(1)", "sort right", id="sort_right", tooltip="Sort by the next column", show=False),
         Binding("\\", "sort(0)", "reverse", id="reverse", tooltip="Reverse the sort order", show=False),

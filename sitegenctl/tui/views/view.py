@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from textual.binding import Binding
 from textual.containers import Container
 from textual.message import Message
 from textual.reactive import var
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from sitegenctl.operations.live_state import LiveSnapshot
 
 R = TypeVar("R")
+
+#: A key of several views.
+UNDO_KEY = Binding(
+    "U", "app.act('undo')", "undo", id="undo", tooltip="Undo the order's last operation, or the listed one", show=False
+)
 
 
 @dataclass(frozen=True, kw_only=True)
