@@ -8,6 +8,8 @@ CREATE ROLE sitegenctl_reader LOGIN;
 GRANT CONNECT ON DATABASE innexarcrm TO sitegenctl_reader;
 GRANT USAGE ON SCHEMA public TO sitegenctl_reader;
 GRANT SELECT (id, customer_name, customer_email, status, site_url, admin_notes, created_at, updated_at, onboarding_completed_at) ON site_orders TO sitegenctl_reader;
+-- For due dates. Without this, nothing about them is shown.
+GRANT SELECT (expected_delivery_date, delivery_days, paid_at, delivered_at, actual_delivery_date) ON site_orders TO sitegenctl_reader;
 GRANT SELECT (order_id, is_complete, business_name) ON site_onboardings TO sitegenctl_reader;
 GRANT SELECT (id, order_id, step, message, status, details, created_at) ON site_generation_logs TO sitegenctl_reader;
 

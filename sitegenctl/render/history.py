@@ -109,7 +109,8 @@ def activity_cells(activity: Activity, today: datetime | None) -> tuple[str, ...
     if isinstance(activity, RunActivity):
         took = describe_age(timedelta(seconds=activity.seconds)) if activity.seconds is not None else ""
         return (
-            time, str(activity.outcome), str(activity.order_id), activity.customer or "-", took, activity.reason or "",
+            time, str(activity.outcome), str(activity.order_id), activity.customer or "-", took,
+            activity.reason or _lateness(activity.late),
         )  # fmt: skip
     operation = activity.operation
     orders = [str(entry.order_id) for entry in operation.entries]
@@ -144,8 +145,12 @@ def _run_text(run: RunActivity) -> str:
     if run.seconds is not None:
         text += f"  in {describe_age(timedelta(seconds=run.seconds))}"
     if run.late is not None:
-        text += f", {describe_age(run.late)} after its due date"
+        text += f", {_lateness(run.late)}"
     return f"{text}: {shorten(run.reason, _MAX_REASON)}" if run.reason else text
+
+
+def _lateness(late: timedelta | None) -> str:
+    return f"{describe_age(late)} after its due date" if late is not None else ""
 
 
 def _operation_text(operation: Operation) -> str:

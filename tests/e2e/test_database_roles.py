@@ -45,6 +45,8 @@ COMMANDS = (
     "maintain",
 )
 
+#: A column of the grant that can be left out.
+OPTIONAL = "expected_delivery_date"
 READS = ("inspect orders", "inspect 42", "logs 42")
 
 
@@ -94,6 +96,8 @@ def test_every_command_works_with_the_least_privileges(roles: World) -> None:
         if not any(word in command for word in changes):
             read = roles.run("--read-only", *command.split(), DATABASE_URL=url_of(roles, READER))
             assert read.returncode == done.returncode, (command, read)
+    roles.sql("UPDATE site_orders SET expected_delivery_date = '2199-12-31' WHERE id = 42")
+    assert "2199-12-31" in roles.run("inspect", "42", DATABASE_URL=url_of(roles, READER)).stdout
     refused = roles.run("enqueue", "42", "--dry-run", DATABASE_URL=url_of(roles, READER))
     assert refused.returncode == 4
 
@@ -103,6 +107,8 @@ def _each_privilege() -> Iterator[tuple[str, tuple[str, ...]]]:
     for statement in statements():
         if match := re.fullmatch(r"GRANT (.*) (ON .*) TO (\w+)", statement):
             privilege, target, role = match.groups()
+            if OPTIONAL in privilege:
+                continue
             verb, _, columns = privilege.partition(" (")
             commands = READS if role.endswith("_reader") else ("enqueue 42 --yes",)
             for column in columns.rstrip(")").split(", "):
