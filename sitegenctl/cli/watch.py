@@ -72,7 +72,8 @@ async def _repeat(call: Invocation, read: Read, interval: float) -> int:
             else:
                 if as_table and not is_first:
                     print()
-                write(report, call.output, heading=is_first)
+                # Readers of a stream of JSON read line by line.
+                write(report, call.output, heading=is_first, one_line=True)
                 is_first = False
         await asyncio.sleep(interval)
 

@@ -44,8 +44,12 @@ class Report:
     hints: Mapping[Source, Hint] = field(default_factory=dict)
 
 
-def write(report: Report, output: str, stream: TextIO | None = None, *, heading: bool = True) -> int:
-    """Write the report in this format, and its errors to stderr; CSV with its heading. Returns the exit code.
+def write(
+    report: Report, output: str, stream: TextIO | None = None, *, heading: bool = True, one_line: bool = False
+) -> int:
+    """Write the report in this format, and its errors to stderr. Returns the exit code.
+
+    CSV gets its ``heading``; an envelope may be written on ``one_line``.
 
     Raises ``OutputLost`` with that exit code.
     """
@@ -54,7 +58,7 @@ def write(report: Report, output: str, stream: TextIO | None = None, *, heading:
         try:
             if output == "json":
                 data = envelope(report.command, exit_code=report.exit_code, data=report.data, errors=report.errors)
-                _write_json(data, stream)
+                _write_json(data, stream, one_line=one_line)
             elif output == "ndjson":
                 for row in report.rows:
                     stream.write(to_json(row) + "\n")
@@ -98,8 +102,8 @@ def error_lines(message: str, hint: str | None) -> list[str]:
     return lines
 
 
-def _write_json(value: Any, stream: TextIO) -> None:
-    stream.write(to_json(value, indent=2) + "\n")
+def _write_json(value: Any, stream: TextIO, *, one_line: bool = False) -> None:
+    stream.write(to_json(value, indent=None if one_line else 2) + "\n")
 
 
 # Characters beyond ASCII that a terminal may interpret: C1 controls, separators and bidirectional controls.

@@ -22,6 +22,10 @@ _OF_UNCERTAIN_WIDTH: dict[int, str | None] = {
     **{0x1F1E6 + place: letter for place, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ")},
 }
 
+# Joins emoji to one (a family); many terminals draw them one by one.
+_EMOJI = "[\u2190-\u2bff\U0001f000-\U0001faff]"
+_JOINER = re.compile(f"(?<={_EMOJI})\u200d(?={_EMOJI})")
+
 _BREAKS = re.compile("[\t-\r\x85\u2028\u2029]+")
 
 #: Minimum width: room for a wide character and its indent.
@@ -40,7 +44,7 @@ def neutralise(text: str) -> str:
     Line breaks and tabs become spaces. Emoji are simplified to those whose width is the same on every terminal.
     """
     if not text.isascii():
-        text = text.translate(_OF_UNCERTAIN_WIDTH)
+        text = _JOINER.sub("", text.translate(_OF_UNCERTAIN_WIDTH))
     text = _BREAKS.sub(" ", text)
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 

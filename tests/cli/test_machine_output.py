@@ -60,6 +60,16 @@ def test_watched_csv_has_one_heading(world: World) -> None:
     assert all(line.startswith("42,") for line in lines[1:])
 
 
+def test_watched_json_is_one_envelope_per_line(world: World) -> None:
+    world.order(42)
+    with processes.start(
+        *("-m", "sitegenctl", "inspect", "--watch", "100ms", "-o", "json"), stdout=subprocess.PIPE, text=True
+    ) as process:
+        envelopes = [json.loads(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+    assert [envelope["command"] for envelope in envelopes] == ["inspect"] * 2
+
+
 def test_dumb_terminal_gets_plain_frames(world: World) -> None:
     world.order(42)
     shown = on_terminal(

@@ -96,7 +96,9 @@ def test_concurrent_commands_share_the_pool(pooled: World) -> None:
     for order_id in range(1, 9):
         pooled.order(order_id)
     with ThreadPoolExecutor(8) as threads:
-        ran = threads.map(lambda order_id: run(pooled, "enqueue", str(order_id), in_process=False), range(1, 9))
+        # The time limit of a command includes its wait for a connection of the pool.
+        enqueue = ("--timeout", "1m", "enqueue")
+        ran = threads.map(lambda order_id: run(pooled, *enqueue, str(order_id), in_process=False), range(1, 9))
         assert [code for code, _ in ran] == [0] * 8
     assert pooled.steps(1) == ["OPERATOR_ENQUEUE"]
     assert {pooled.status(order_id) for order_id in range(1, 9)} == {"GENERATING"}

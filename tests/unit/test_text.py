@@ -19,6 +19,7 @@ HOSTILE = [
     "\u2066isolate\u2069",
     "\x9b31mC1",
     "zero\u200bwidth\ufeff",
+    "joi\u200dned",
     "tag\U000e0041",
     "\ud800 lone surrogate",
 ]
@@ -50,6 +51,7 @@ def test_line_breaks_become_a_space(text: str) -> None:
         ("👍🏽 ok ✌🏿", "👍 ok ✌"),
         ("葛\U000e0100城", "葛城"),
         ("☺\ufe0e", "☺"),
+        ("👩🏽\u200d👩\u200d👧 ❤️\u200d🔥", "👩👩👧 ❤🔥"),
     ],
 )
 def test_emoji_have_one_width_on_every_terminal(text: str, shown: str) -> None:

@@ -14,7 +14,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import asyncpg
 
@@ -140,7 +140,7 @@ class Database:
                     if getattr(exc, "server_source_function", None) == _ROW_SECURITY_CHECK:
                         raise await _hidden_rows(connection) from exc
                     if isinstance(exc, asyncpg.QueryCanceledError):
-                        raise await _canceled(connection, time.monotonic() - began) from exc
+                        raise await _canceled(connection, time.monotonic() - began, self._dsn) from exc
                     raise
 
     async def _roll_back(self, connection: asyncpg.Connection, why: BaseException) -> None:
@@ -166,7 +166,7 @@ async def _hidden_rows(connection: asyncpg.Connection) -> SourceError:
     return SourceError(obstacle.message, hint=obstacle.hint, source="database")
 
 
-async def _canceled(connection: asyncpg.Connection, after: float) -> SourceError:
+async def _canceled(connection: asyncpg.Connection, after: float, dsn: str) -> SourceError:
     """The error for a canceled query; the code is the same for a time limit and an administrator."""
     with translating():
         async with connection.transaction(readonly=True):
@@ -175,9 +175,14 @@ async def _canceled(connection: asyncpg.Connection, after: float) -> SourceError
             row = await connection.fetchrow(_TIME_LIMIT)
     limit, role = row["milliseconds"], row["role"]
     if limit and after * 1000 >= limit:
+        # What the URL sets is stronger than what is set for the role.
+        in_url = "statement_timeout" in unquote(urlsplit(dsn).query)
         return TimedOut(
-            f"the database canceled the query after {limit} ms, the statement_timeout of role {role}",
-            hint=f"give it more time: ALTER ROLE {role} SET statement_timeout = '30s'",
+            f"the database canceled the query after {limit} ms, the statement_timeout of "
+            + ("DATABASE_URL" if in_url else f"role {role}"),
+            hint="remove statement_timeout from DATABASE_URL, or give it more time"
+            if in_url
+            else f"give it more time: ALTER ROLE {role} SET statement_timeout = '30s'",
             source="database",
         )
     return SourceError("an administrator canceled the query", hint="run it again", source="database")

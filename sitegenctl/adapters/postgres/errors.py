@@ -99,6 +99,8 @@ _MEANINGS = {
 
 _UNREACHABLE = "the database can't be reached: "
 
+_SESSION_ATTRS = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
+
 # Codes of OpenSSL: the certificate is valid, but for another host or address.
 _OTHER_HOST = (62, 64)
 
@@ -147,6 +149,10 @@ def connection_error(exc: BaseException, dsn: str) -> SourceError:
             return translate(exc)
         case asyncpg.TargetServerAttributeNotMatched():
             reason = f"{address}: no server is in the state of target_session_attrs={options['target_session_attrs']}"
+            hint = "check target_session_attrs in DATABASE_URL"
+        case asyncpg.InterfaceError() if options.get("target_session_attrs", "any") not in _SESSION_ATTRS:
+            # asyncpg's own text lists its valid values as an internal object.
+            reason = f"target_session_attrs={options['target_session_attrs']} is none of {', '.join(_SESSION_ATTRS)}"
             hint = "check target_session_attrs in DATABASE_URL"
         case asyncpg.InterfaceError():
             reason, hint = _first_line(exc), "check the options in DATABASE_URL"
