@@ -103,7 +103,7 @@ def test_every_command_works_with_the_least_privileges(roles: World) -> None:
 
 
 def _each_privilege() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each single privilege of the script, and commands of which one fails without it."""
+    """Each single privilege of the script, and commands: without it, at least one fails."""
     for statement in statements():
         if match := re.fullmatch(r"GRANT (.*) (ON .*) TO (\w+)", statement):
             privilege, target, role = match.groups()
