@@ -175,6 +175,15 @@ def test_history_after_an_undo_is_that_before_the_operation(before: list[str], o
     assert read_history(failed) == read_history([*before, operation])
 
 
+@pytest.mark.parametrize(
+    ("status", "held"), [(BUILDING, True), (OrderStatus.PAID, True), (GENERATING, False), (REVIEW, False)]
+)
+def test_undo_restores_no_hold_that_a_cancel_does_not_give(status: OrderStatus, held: bool) -> None:
+    history = read_history([CANCEL, RESET, "OPERATOR_UNDO"])
+    undone = order(42, status, history=history, journal=JournalEntry(step="OPERATOR_UNDO", after=status))
+    assert undone.is_held is held
+
+
 def operation(log_id: int, seconds: float, command: str = "reset", host: str = "crm", **row: Any) -> Operation:
     values = {"log_id": log_id, "order_id": 42, "step": RESET, "message": "", "command": command}
     return Operation(

@@ -122,6 +122,8 @@ class Order:
         """Whether an operator cancelled it, and its status is still the one that the cancel set."""
         if self.history.last_journal != OPERATOR_CANCEL or self.status is None:
             return False
+        if self.status is OrderStatus.GENERATING or self.status.is_finished:
+            return False  # no cancel sets these; the undo of a later operation may
         return self.status is OrderStatus.BUILDING or (self.journal is not None and self.journal.after == self.status)
 
     @property
