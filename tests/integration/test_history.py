@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from sitegenctl.adapters.postgres import log
 from sitegenctl.domain.orders.operation import new_operation_id
 from tests.support.world import World
 
@@ -55,3 +56,11 @@ def test_newest_operations_of_an_actor_come_first(world: World, monkeypatch: pyt
     assert [operation.operation_id for operation in newest] == [ids[5], ids[3]]
     everyone = world.with_session(lambda session: session.orders.newest_operations())
     assert [operation.operation_id for operation in everyone] == ids[::-1]
+
+
+def test_window_is_found_without_reading_the_log(world: World) -> None:
+    world.order(1)
+    world.sql(NOISE, 1, 20_000, timedelta(hours=1))
+    world.sql("ANALYZE site_generation_logs")
+    plan = world.sql(f"EXPLAIN {log.IDS}", datetime.now(UTC).replace(tzinfo=None))
+    assert [line for (line,) in plan if "Seq Scan" in line] == []

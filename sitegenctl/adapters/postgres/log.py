@@ -105,9 +105,11 @@ SELECT localtimestamp AS until,
                 date_trunc('day', localtimestamp)) AS since
 """
 
-#: The first id since the time $1, and the newest.
+#: The first id since the time $1, and the newest: in a query of its own, because PostgreSQL reads the whole table for
+#: `max(id)` in a query that has a CTE.
 IDS = f"""{bisection("$1::timestamp")}
-SELECT (SELECT min(high) FROM bisection) AS first_id, coalesce(max(id), -1) AS last_id FROM site_generation_logs
+SELECT (SELECT min(high) FROM bisection) AS first_id,
+       (SELECT coalesce(max(id), -1) FROM site_generation_logs) AS last_id
 """  # noqa: S608 - constants of this package
 
 #: The journal rows from id $1 to $2, those of the operation $3 if it is given. The details are searched as text:
