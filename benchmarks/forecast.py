@@ -16,7 +16,7 @@ from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.domain.queue.worker import WorkerDetails, WorkerRoster, survey_of
 from tests.support.simulated_days import QUEUE, Comparison, SimulatedDays
 
-SEEDS = range(1, 21)
+SEEDS = range(1, 41)
 HOURS = 48
 ROUNDS = 9
 

@@ -209,6 +209,6 @@ def test_durations_and_retries_come_from_the_log() -> None:
         PastRun(seconds=60.0),
         PastRun(seconds=70.0, retried_after=60.0),
         PastRun(seconds=70.0),
-        PastRun(seconds=30.0, retried_after=60.0),
+        PastRun(seconds=45.0, retried_after=45.0),
         PastRun(seconds=30.0),
     ]

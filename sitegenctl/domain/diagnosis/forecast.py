@@ -47,7 +47,7 @@ _MAX_RETRY_DELAY = 1800.0
 
 #: Standard deviation of how much faster or slower than in the log everything goes, as a share: runs drift, and workers
 #: stop and start.
-_DRIFT = 0.18
+_DRIFT = 0.17
 
 _HELD = (TaskState.SCHEDULED, TaskState.RETRYING)
 
@@ -163,7 +163,12 @@ def past_runs(rows: Iterable[RunRow]) -> Sequence[PastRun]:
             return
         if run.outcome is RunOutcome.SUCCESS:
             ended.append((end, PastRun(seconds=seconds)))
-        elif run.outcome is RunOutcome.ERROR or again_at is not None:
+        elif run.outcome is None and again_at is not None:
+            # Nothing shows when it was killed: half of the time until the next run is as likely as any other part.
+            half = (run.duration_to(again_at) or 0.0) / 2
+            if half <= _MAX_RETRY_DELAY:
+                ended.append((end, PastRun(seconds=half, retried_after=half)))
+        elif run.outcome is RunOutcome.ERROR:
             delay = max((again_at - end).total_seconds(), 0.0) if again_at is not None else math.inf
             ended.append((end, PastRun(seconds=seconds, retried_after=delay if delay <= _MAX_RETRY_DELAY else None)))
 
