@@ -21,6 +21,7 @@ import yaml
 from redis import Redis
 
 from sitegenctl.cli.app import run
+from sitegenctl.config.env_file import read_env_file
 from sitegenctl.demo.servers.redis import redis_binary
 from tests.support import processes
 from tests.support.databases import sql
@@ -113,6 +114,17 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     command = [program, "verify", "--man=no", *(str(tmp_path / unit.name) for unit in UNITS)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (process.returncode, process.stdout + process.stderr) == (0, "")
+
+
+def test_environment_file_is_read_alike_by_systemd_and_env_file(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```ini\n(.*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
+    # systemd.exec(5): comments on lines of their own, no `export`, no expansion, backslashes escape in double quotes.
+    assigned = dict(re.findall(r'^([A-Z_]+)="([^"\\$]*)"$', block, re.MULTILINE))
+    assert len(assigned) == len([line for line in block.splitlines() if not line.startswith("#")])
+    (tmp_path / "environment").write_text(block)
+    assert read_env_file(tmp_path / "environment", assigned) == assigned
+    units = [unit.read_text() for unit in UNITS if unit.suffix == ".service"]
+    assert all("\nEnvironmentFile=/etc/sitegenctl/environment\n" in unit for unit in units)
 
 
 def test_kubernetes_takes_the_job() -> None:

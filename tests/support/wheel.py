@@ -91,6 +91,7 @@ def _try_out(wheel: Path, python: str, folder: Path) -> None:
     _expect([command, "--version"], home, 0, stdout=version)
     _expect([inside, "-m", "sitegenctl", "--version"], home, 0, stdout=version)
     _expect([command, "--help"], home, 0, stdout="maintain")
+    _expect([command, "completion", "bash"], home, 0, stdout="complete ")
     _expect([command, "enqueue", "abc"], home, 2, stderr="error: abc is not an order number\n")
     _expect([command, "inspect"], home, 2, stderr="sitegenctl demo up")
     _expect([command, "metrics"], home, 2, stderr="sitegenctl[metrics]")
