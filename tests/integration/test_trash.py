@@ -315,6 +315,17 @@ def test_restore_after_a_reset_and_its_cancellation(world: World, run: Run) -> N
     assert (world.status(), len(world.site_files()), trashed(world)) == ("BUILDING", 8, [])
 
 
+def test_reset_is_undone_after_its_site_was_restored(world: World, run: Run) -> None:
+    world.order(42, "REVIEW", steps=["START", "SUCCESS"], files=8)
+    run("reset", "42", "--no-enqueue")
+    operation = run("trash", "restore", "42")[1]["data"]["operation"]
+    code, report = run("undo", operation)
+    assert (code, report["outcomes"][42]["reason"]) == (4, "trash restore is not undone")
+    code, report = run("undo")
+    assert (code, report["outcomes"][42]["outcome"]) == (0, "done")
+    assert (world.status(), len(world.site_files())) == ("REVIEW", 8)
+
+
 def test_restore_asks_and_needs_a_writable_system(world: World) -> None:
     hollow(world)
     name = entry(world)

@@ -91,7 +91,8 @@ def latest(operations: Sequence[Operation], *, host: str) -> Sequence[Operation]
         and operation.operation_id is not None
         and operation.operation_id not in undone
         and operation.undoes is None
-        and any(entry.rollback is None for entry in operation.entries)
+        # A restore moves files only: the operation before it can be undone.
+        and any(entry.rollback is None and entry.row.step != Action.RESTORE for entry in operation.entries)
     ]
     if not standing:
         return []
