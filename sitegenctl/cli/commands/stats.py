@@ -9,6 +9,7 @@ from sitegenctl.cli.execute import progress
 from sitegenctl.cli.options import Invocation, Output, option
 from sitegenctl.cli.terminal import screen
 from sitegenctl.errors import UsageProblem
+from sitegenctl.render.text import folded
 from sitegenctl.streams import use_utf8
 
 _STDOUT = "-"
@@ -26,6 +27,7 @@ async def stats(
     """Show throughput, success rate, durations and failure reasons."""
     from sitegenctl.cli.commands.logs import read_since
     from sitegenctl.config.atomic_write import output_file, write_whole
+    from sitegenctl.domain.diagnosis.remedy import Command, Remedy
     from sitegenctl.operations import overview as operation
     from sitegenctl.operations.observe import Attempts
     from sitegenctl.render.statistics import STATISTICS_COLUMNS, statistics_data, statistics_rows, statistics_text
@@ -57,9 +59,16 @@ async def stats(
         if target is not None:
             write_whole(target, page)
             page = f"wrote {target}\n"
+    failed = Remedy.run(Command.HISTORY, advice="to list the failed runs", kind="run", outcome="failed", since=since)
+    hint = call.hint_text(failed) if statistics.runs.failed else None
+
+    def text() -> str:
+        lines = folded(hint, screen().width) if hint is not None else []
+        return statistics_text(statistics, screen()) + "".join(f"{line}\n" for line in ["", *lines] if lines)
+
     return call.write(
         {**statistics_data(statistics), **({"html": html} if html is not None else {})},
-        lambda: page or statistics_text(statistics, screen()),
+        lambda: page or text(),
         rows=statistics_rows(statistics),
         columns=STATISTICS_COLUMNS,
     )
