@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sitegenctl.domain.diagnosis.condition import Severity, Source
@@ -242,8 +242,9 @@ def _worker_lines(worker: WorkerDetails, now: datetime, queue: str, ended: Mappi
 
 def _held_words(task: LiveTask, now: datetime) -> str:
     what = f"order {task.order_id}" if task.order_id is not None else shorten(task.name, MAX_NAME)
-    since = f"  for {describe_age(now - task.started_at)}" if task.started_at else ""
-    due = f"  in {describe_age(task.eta - now)}" if task.eta else ""
+    # Clocks of workers differ a little from the broker's.
+    since = f"  for {describe_age(max(now - task.started_at, timedelta()))}" if task.started_at else ""
+    due = f"  in {describe_age(max(task.eta - now, timedelta()))}" if task.eta else ""
     return f"{what}{since}{due}  task {shorten(task.task_id, MAX_NAME)}"
 
 

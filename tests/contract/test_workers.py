@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
+
+import pytest
 
 from sitegenctl.domain.queue.task import TaskPlace, TaskState
 from tests.support.world import MISSING, QUEUE, World, eventually, judge, publication
@@ -41,6 +44,21 @@ def test_worker_details_show_its_tasks(system: World) -> None:
 
     # The worker may renew the deadlines of its own keys in between.
     eventually(changes_nothing)
+
+
+def test_durations_follow_the_clock_of_the_broker(system: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's clock is a day ahead."""
+
+    class Tomorrow(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=1)
+
+    system.start_gated_worker()
+    system.run_one(1)
+    monkeypatch.setattr("sitegenctl.cli.commands.inspect.datetime", Tomorrow)
+    line = eventually(lambda: re.search(r"order 1  for \d+(\w+)", system.run("inspect", "workers").stdout))
+    assert line[1] in ("ms", "s", "m")
 
 
 def test_finished_task_has_a_result_and_can_run_again(system: World) -> None:

@@ -15,11 +15,12 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from sitegenctl.adapters.broker.json_values import mapping, text
+from sitegenctl.adapters.broker.json_values import mapping, moment, text
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.adapters.redis.errors import NotPermitted, Refusal, literally
@@ -72,6 +73,7 @@ class Replies:
     rejected: Mapping[str, str] = field(default_factory=dict)
     unresponsive: int = 0
     shared: frozenset[str] = frozenset()
+    taken_at: datetime | None = None  # by Redis' clock, None where Redis refuses TIME
     partial: frozenset[str] = frozenset()  # replied to some methods only, and count as unresponsive
 
     @property
@@ -132,7 +134,7 @@ async def ask_workers(
         for ticket, method in tickets.items()
     ]
     # An unreachable Redis must fail here, before there is anything to clean up.
-    await connection.execute(("PING",), keep_refusals=True)
+    _, clock = await connection.execute(("PING",), ("TIME",), keep_refusals=True)
     # As many answers to each method as workers of this name gave.
     answers: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     try:
@@ -160,7 +162,8 @@ async def ask_workers(
         if isinstance(exc, Refusal):
             raise CannotAsk(exc, channels) from exc
         raise
-    return _replies(answers, methods, asked)
+    taken_at = None if isinstance(clock, Refusal) else moment(int(clock[0]) + int(clock[1]) / 1e6)
+    return replace(_replies(answers, methods, asked), taken_at=taken_at)
 
 
 async def count_workers(connection: Connection, options: QueueOptions, channels: Sequence[str]) -> int:

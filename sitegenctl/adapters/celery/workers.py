@@ -139,6 +139,7 @@ class CeleryWorkers:
             shared_names=tuple(sorted(filter(None, map(text, replies.shared)))),
             consumers=consumers,
             ever_consumed=ever_consumed,
+            taken_at=replies.taken_at,
             skipped=skipped,
         )
 

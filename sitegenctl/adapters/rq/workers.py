@@ -139,6 +139,7 @@ def _summary(assigned: Assignments) -> dict[str, Any]:
         "silent": assigned.silent,
         "silent_names": tuple(assigned.silent_names),
         "consumers": records.consumers,
+        "taken_at": records.now,
         "skipped": dict(records.skipped),
         "asked_by": None,
     }

@@ -249,7 +249,9 @@ def workers(call: Invocation, watch: WatchInterval = None) -> int:
             data={"workers": rows, "silent": roster.silent},
             rows=rows,
             columns=WORKER_COLUMNS,
-            text=lambda: workers_text(roster, now=datetime.now(UTC), queue=name, screen=screen(), stale=stale),
+            text=lambda: workers_text(
+                roster, now=roster.taken_at or datetime.now(UTC), queue=name, screen=screen(), stale=stale
+            ),
             unanswered={Source.WORKERS: silence} if silence else {},
         )
 

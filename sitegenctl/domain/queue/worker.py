@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sitegenctl.domain.queue.task import LiveTask
 
@@ -30,6 +30,7 @@ class _Replies:
     shared_names: tuple[str, ...] = ()  # node names that several workers use
     consumers: int | None = None  # clients that wait for messages in the broker's database
     ever_consumed: bool = True  # False only where nothing shows that one did
+    taken_at: datetime | None = None  # by the broker's clock, where it is known
     skipped: Mapping[str, int] = field(default_factory=dict)  # malformed values, by what was wrong
     asked_by: str | None = "remote control"  # how workers are asked, None where they leave records
     may_run: bool = False  # whether a task that no worker claims may be running
