@@ -47,7 +47,7 @@ _MAX_RETRY_DELAY = 1800.0
 
 #: Standard deviation of how much faster or slower than in the log everything goes, as a share: runs drift, and workers
 #: stop and start.
-_DRIFT = 0.17
+_DRIFT = 0.18
 
 _HELD = (TaskState.SCHEDULED, TaskState.RETRYING)
 
