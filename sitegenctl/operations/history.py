@@ -31,6 +31,10 @@ from sitegenctl.operations.overview import runs_of
 #: Rows read in one query.
 _PAGE = 20_000
 
+#: While the log is followed: rows after which the orders without a row for a day are forgotten.
+_ROWS_UNTIL_FORGOTTEN = 20_000
+_FORGOTTEN_AFTER = timedelta(days=1)
+
 
 async def past(
     orders: OrdersStore,
@@ -111,11 +115,17 @@ async def follow(orders: OrdersStore, only: ActivityFilter, *, after: int) -> As
     pending: list[JournalRow] = []
     ready: list[Activity] = []
     ended: dict[int, LoggedRun] = {}
+    count = 0
     async for rows in tail_all(orders, after=after):
         if not isinstance(rows, list):
             yield rows
             continue
         ready += _ended(rows, stream, ended)
+        count += len(rows)
+        if count >= _ROWS_UNTIL_FORGOTTEN and (times := [row.created_at for row in rows if row.created_at is not None]):
+            count = 0
+            stream.forget(max(times) - _FORGOTTEN_AFTER)
+            ended = {run.order_id: run for run in stream.newest() if ended.get(run.order_id) is run}
         journal = [row for each in rows if (row := journal_row(each)) is not None]
         # An operation is complete when a poll brings no more rows of it.
         grown = {row.operation for row in journal if row.operation is not None}
