@@ -36,7 +36,7 @@ from sitegenctl.adapters.system.processes import local_memory
 from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.domain.queue.worker import WorkerDetails, WorkerRoster, WorkerSurvey, survey_of
-from sitegenctl.domain.slotted import slotted
+from sitegenctl.slotted import slotted
 
 #: The methods that list the tasks which a worker holds, and the state of a task that each lists.
 CLAIMS = {"active": TaskState.RUNNING, "reserved": TaskState.RESERVED, "scheduled": TaskState.SCHEDULED}

@@ -23,7 +23,7 @@ from sitegenctl.domain.orders.run_reader import LoggedRun, RunRow, RunStream
 from sitegenctl.domain.queue.defaults import RETRIES
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, standstill
-from sitegenctl.domain.slotted import slotted
+from sitegenctl.slotted import slotted
 
 #: Without this many recent runs there is no forecast; more than the maximum are too old to matter.
 MIN_RUNS, MAX_RUNS = 20, 200

@@ -16,7 +16,7 @@ from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.orders.run import Run, RunOutcome
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
 from sitegenctl.domain.queue.worker import Worker, WorkerSurvey
-from sitegenctl.domain.slotted import slotted
+from sitegenctl.slotted import slotted
 
 #: How long after its hard time limit a run may still be ending.
 LIMIT_MARGIN = timedelta(seconds=30)

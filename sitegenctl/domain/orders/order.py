@@ -9,7 +9,7 @@ from typing import Any
 
 from sitegenctl.domain.orders.run import OPERATOR_CANCEL, OPERATOR_FAILED_SUFFIX, History, Run, RunOutcome, backoff
 from sitegenctl.domain.queue.task import TaskResult
-from sitegenctl.domain.slotted import slotted
+from sitegenctl.slotted import slotted
 
 # The clocks that write logs and results may differ by this.
 _CLOCK_TOLERANCE = timedelta(minutes=1)

@@ -34,7 +34,7 @@ from sitegenctl.domain.orders.run import (
     Stage,
     stage_of,
 )
-from sitegenctl.domain.slotted import slotted
+from sitegenctl.slotted import slotted
 
 # A resumed run writes these before its START; they belong to the same run.
 _PREAMBLE = frozenset({"RESUME", "RESUME_DECISION", "CLEANUP", "CLEANUP_WARNING"})

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sitegenctl.domain.slotted import slotted
+from sitegenctl.slotted import slotted
 
 _TRASHED = re.compile(r"project_([0-9]{1,19})\.([0-9]{1,21})(?:\.([0-9a-z-]+))?")
 

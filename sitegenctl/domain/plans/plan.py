@@ -22,7 +22,7 @@ from sitegenctl.domain.orders.run import (
     OPERATOR_UNDO_BEGIN,
 )
 from sitegenctl.domain.queue.task import LiveTask
-from sitegenctl.domain.slotted import slotted
+from sitegenctl.slotted import slotted
 
 #: Version of the JSON envelope. It changes when a field changes its meaning or goes, not when one is added.
 SCHEMA = "sitegenctl/1"

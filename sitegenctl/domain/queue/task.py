@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from sitegenctl.domain.queue.defaults import HARD_LIMIT
-from sitegenctl.domain.slotted import slotted
+from sitegenctl.slotted import slotted
 
 #: The hard time limit where no message, worker or setting has one.
 DEFAULT_HARD_LIMIT = timedelta(seconds=HARD_LIMIT)
