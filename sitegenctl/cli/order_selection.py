@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from sitegenctl.domain.orders.order import MAX_ORDER_ID, OrderStatus
+from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.queue.defaults import MAX_ORDER_ID
 from sitegenctl.errors import UsageProblem
 
 #: The largest number of orders in one call; more is a typing error.

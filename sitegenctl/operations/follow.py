@@ -12,10 +12,11 @@ from datetime import timedelta
 from sitegenctl.domain.diagnosis.liveness import Liveness, attribute
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.orders.log import LOOK_BACK, Cursor, LogQuery
-from sitegenctl.domain.orders.order import MAX_ORDER_ID, LogRow, Order, OrderStatus
+from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.orders.run import ENQUEUES, OUTCOME_STEPS, STARTS, RunOutcome
 from sitegenctl.domain.plans.plan import OperationResult, OutcomeKind
 from sitegenctl.domain.ports import OrdersStore, Sources
+from sitegenctl.domain.queue.defaults import MAX_ORDER_ID
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.observe import CONFIRM_DELAY, utc_now

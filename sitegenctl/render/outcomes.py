@@ -153,9 +153,9 @@ def outcomes_text(
 
 
 def _operation_line(result: OperationResult, selector: str | None) -> list[str]:
-    """How to undo what was done, or to see what it was."""
+    """How to undo what was done, or to see what it was; a generation that was waited for is not undone."""
     if result.operation is None or not (
-        result.omitted or any(each.outcome is OutcomeKind.DONE for each in result.outcomes)
+        result.omitted or any(each.outcome is OutcomeKind.DONE and not _is_generated(each) for each in result.outcomes)
     ):
         return []
     command, word = (Command.HISTORY, "see") if result.command in _NOT_UNDONE else (Command.UNDO, "undo")
@@ -185,9 +185,12 @@ def outcome_word(outcome: Outcome, done: str, *, dry_run: bool) -> str:
         return outcome.outcome.value
     if dry_run:
         return f"would be {done}"
+    return "generated" if _is_generated(outcome) else done
+
+
+def _is_generated(outcome: Outcome) -> bool:
     # Only a task that was waited for sets REVIEW; an undo restores it, and leaves no task.
-    is_generated = outcome.task_id is not None and outcome.after is OrderStatus.REVIEW is not outcome.before
-    return "generated" if is_generated else done
+    return outcome.task_id is not None and outcome.after is OrderStatus.REVIEW is not outcome.before
 
 
 def outcome_text(outcome: Outcome, word: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sitegenctl.domain.diagnosis.listing import OrderFilter, SortBy
-from sitegenctl.domain.orders.order import MAX_ORDER_ID
+from sitegenctl.domain.queue.defaults import MAX_ORDER_ID
 from tests.support.world import World
 
 BIGINT = (

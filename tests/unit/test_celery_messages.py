@@ -17,7 +17,7 @@ from hypothesis import given, strategies as st
 
 from sitegenctl.adapters.broker.task_args import UnreadableOrder, order_of, read_order
 from sitegenctl.adapters.celery.codec import MAX_BODY, Decoder, Item, Place
-from sitegenctl.domain.orders.order import MAX_ORDER_ID
+from sitegenctl.domain.queue.defaults import MAX_ORDER_ID
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 
 TASK = "app.tasks.site_generation.generate_site_task"

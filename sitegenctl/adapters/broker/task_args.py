@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from sitegenctl.adapters.broker.json_values import mapping
-from sitegenctl.domain.orders.order import MAX_ORDER_ID
+from sitegenctl.domain.queue.defaults import MAX_ORDER_ID
 
 # What int() takes, in ASCII digits and without underscores.
 _WHOLE = re.compile(r"\s*([+-]?[0-9]+)\s*", re.ASCII)

@@ -16,7 +16,7 @@ from sitegenctl.adapters.celery.codec import (
     may_name,
     parse_json,
 )
-from sitegenctl.domain.orders.order import MAX_ORDER_ID
+from sitegenctl.domain.queue.defaults import MAX_ORDER_ID
 from sitegenctl.domain.queue.task import LiveTask
 
 _REJECTED = (msgspec.MsgspecError, ValueError, RecursionError)

@@ -7,7 +7,7 @@ import asyncio
 from sitegenctl.adapters.postgres.connection import Database
 from sitegenctl.adapters.postgres.errors import translating
 from sitegenctl.adapters.postgres.url import asyncpg_dsn
-from sitegenctl.domain.orders.order import MAX_ORDER_ID
+from sitegenctl.domain.queue.defaults import MAX_ORDER_ID
 
 _MAX_SUGGESTIONS = 50
 

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from unicodedata import normalize
 
 from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Severity, settled_condition
-from sitegenctl.domain.orders.order import MAX_ORDER_ID, OPEN_STATUSES, Order, OrderStatus
+from sitegenctl.domain.orders.order import OPEN_STATUSES, Order, OrderStatus
+from sitegenctl.domain.queue.defaults import MAX_ORDER_ID
 
 
 class SortBy(StrEnum):

@@ -14,9 +14,6 @@ from sitegenctl.slotted import slotted
 # The clocks that write logs and results may differ by this.
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 
-#: Largest value of PostgreSQL's ``bigint``, the widest type that ``site_orders.id`` may have.
-MAX_ORDER_ID = 2**63 - 1
-
 
 class OrderStatus(StrEnum):
     """The labels of the ``siteorderstatus`` enum, in the order of an order's life."""

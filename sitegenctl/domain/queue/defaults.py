@@ -1,4 +1,4 @@
-"""The system's limits for a generation, in seconds: the reference worker, publishing and ``doctor`` use them."""
+"""Limits of the system: of a generation in seconds, and of numbers. The reference worker and ``doctor`` use them."""
 
 from __future__ import annotations
 
@@ -13,3 +13,6 @@ RETRIES: Final = 3
 
 #: Expiry of a result.
 RESULTS_KEPT: Final = 24 * 3600
+
+#: Largest value of PostgreSQL's ``bigint``, the widest type that ``site_orders.id`` may have.
+MAX_ORDER_ID: Final = 2**63 - 1
