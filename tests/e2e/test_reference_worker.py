@@ -146,7 +146,9 @@ def test_ctrl_c_while_waiting_reports_the_order_as_enqueued(world: World) -> Non
         waiting.send_signal(signal.SIGINT)
         stdout, stderr = waiting.communicate(timeout=60)
     assert waiting.returncode == 130
-    assert stdout.splitlines()[-1].startswith("42  enqueued  BUILDING → GENERATING  task ")
+    *_, outcome, undo = stdout.splitlines()
+    assert outcome.startswith("42  enqueued  BUILDING → GENERATING  task ")
+    assert undo.startswith("to undo it: sitegenctl undo ")
     assert "stopped waiting; the orders stay enqueued" in stderr
 
 
