@@ -75,7 +75,8 @@ def test_due_date_of_an_order(world: World, zone: str) -> None:
     for order_id, (columns, _) in enumerate(PROMISES.values(), 1):
         promise(world, world.order(order_id), **columns)
     orders = read(world)
-    for (name, (_, hours)), order in zip(PROMISES.items(), orders.values(), strict=True):
+    for order_id, (name, (_, hours)) in enumerate(PROMISES.items(), 1):
+        order = orders[order_id]
         assert (order.due_at is None) == (order.due_in is None) == (hours is None), name
         if hours is not None and order.due_in is not None:
             assert abs(order.due_in - hours * HOUR) < timedelta(minutes=2), name
