@@ -100,6 +100,9 @@ def mask_url(url: str) -> str:
     place, mark, fragment = address.partition("#")
     place, question, query = place.partition("?")
     hosts, slash, path = place.partition("/")
+    if re.fullmatch(r"(redis|valkey)s?|sentinel", scheme) and not re.fullmatch(r"[0-9]*/?", path):
+        # Not the number of a database: probably a password.
+        path = "***"
     if not at:
         # Not a port: probably a password without a host.
         hosts = ",".join(re.sub(r":(?!\d*$|[^\[]*\]).*", ":***", host) for host in hosts.split(","))
@@ -112,8 +115,10 @@ def _is_secret(option: str) -> bool:
 
 
 def _masked(option: str) -> str:
-    name, equals, _ = option.partition("=")
-    return f"{name}{equals}***" if equals and _is_secret(option) else option
+    name, equals, value = option.partition("=")
+    # A value may set another option, as in `options=-c app.password=…`.
+    is_secret = _is_secret(option) or _is_secret(unquote(value).rpartition("=")[0])
+    return f"{name}{equals}***" if equals and is_secret else option
 
 
 def password_in(path: Path, setting: str) -> str:

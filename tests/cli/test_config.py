@@ -123,6 +123,8 @@ def test_init_prompts_tests_and_hides_passwords(world: World, config: Path) -> N
     url, password = without_password(world.database_url)
     redis, secret = without_password(world.redis_url)
     answers = [
+        ("Name of the context [production]:", "postgresql://u:p4ssword@h/d"),
+        ("✗ not a name for a context", None),
         ("Name of the context [production]:", "shop"),
         ("URL of PostgreSQL", url.replace(f":{urlsplit(url).port}", ":1")),
         (_HIDDEN, "wr0ng"),
@@ -144,11 +146,21 @@ def test_init_prompts_tests_and_hides_passwords(world: World, config: Path) -> N
     assert "✓ Redis: 0 workers" in text
     assert "✗ the database can't be reached" in text
     assert "wr0ng" not in text
+    assert "p4ssword" not in config.read_text()
     assert password not in text
     (shop,) = data(world.run("config", "contexts", "-o", "json", **NOWHERE))["contexts"]
     assert (shop["context"], shop["chosen"]) == ("shop", True)
     assert "production = true" in config.read_text()
     assert world.run("inspect", "orders", **NOWHERE).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["postgresql://u:s3cret@h/d", "a b", "a'b", "", "x" * 61, "a\nb", "[shop]"])
+def test_init_refuses_what_is_no_name(name: str, world: World, config: Path) -> None:
+    process = world.run("config", "init", "--name", name)
+    assert (process.returncode, process.stdout, config.exists()) == (2, "", False)
+    first, hint = process.stderr.splitlines()
+    assert first == "error: --name: not a name for a context"
+    assert hint.startswith("hint: use letters")
 
 
 def test_init_corrects_a_wrong_password(world: World, config: Path) -> None:

@@ -39,6 +39,11 @@ _WRITTEN = (
 )
 
 
+# No URL that was pasted one question too early.
+_NAME = re.compile(r"[\w.-]{1,60}")
+_NAME_HINT = "use letters, digits and . _ -"
+
+
 def _setting(*names: str, help: str, metavar: str | None = None) -> Any:
     suggest = complete.files if metavar in ("FILE", "DIR") else complete.backends if metavar == "BACKEND" else None
     return option(*names, help=help, metavar=metavar, autocompletion=suggest, rich_help_panel="Context")
@@ -105,7 +110,9 @@ def init(
     values = _known_values(call, options.flags())
     asks = is_interactive() and not call.agreed
     if name is None:
-        name = _prompt("Name of the context", "production") if asks else "production"
+        name = _ask_name() if asks else "production"
+    elif not _NAME.fullmatch(name):
+        raise UsageProblem("--name: not a name for a context", hint=_NAME_HINT)
     if not asks:
         _require_urls(values)
     # Raises if the context exists, before anything is asked or tried.
@@ -125,6 +132,13 @@ def init(
     next_step = Remedy.run(Command.INSPECT if responded else Command.DOCTOR)
     print(f"next: {command_line(next_step, Settings(context=name).selector)}", file=sys.stderr)
     return code
+
+
+def _ask_name() -> str:
+    while not _NAME.fullmatch(name := _prompt("Name of the context", "production")):
+        # Without the text: it may be a URL with a password.
+        print(f"✗ not a name for a context: {_NAME_HINT}", file=sys.stderr)
+    return name
 
 
 def _known_values(call: Invocation, flags: dict[str, Any]) -> dict[str, Any]:
