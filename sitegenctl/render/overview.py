@@ -105,7 +105,8 @@ def overview_text(overview: Overview, screen: Screen, *, queue: str, selector: s
 
 
 def _summary(overview: Overview, queue: str, screen: Screen) -> str:
-    sources = ", ".join(f"the {source}" for source in overview.unanswered)
+    *others, last = [f"the {source}" for source in overview.unanswered] or [""]
+    sources = f"{', '.join(others)} and {last}" if others else last
     if overview.by_condition is None:
         return coloured(f"conditions unknown: {sources} could not be read", Severity.UNKNOWN, screen)
     counts = {condition: _count(orders) for condition, orders in overview.by_condition.items()}

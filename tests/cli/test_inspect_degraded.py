@@ -180,3 +180,8 @@ def test_a_source_lost_in_the_middle_is_reported(world: World) -> None:
     whole = world.with_session(everything)
     assert whole.unanswered == {Source.DATABASE: "it went away"}
     assert whole.by_condition is not None
+
+
+def test_several_missing_sources_are_a_list(world: World) -> None:
+    down = {"DATABASE_URL": "postgresql://u@127.0.0.1:1/none", "REDIS_URL": "redis://127.0.0.1:1/0"}
+    assert re.search(r"the \w+(, the \w+)* and the \w+ could not be read", world.run("status", **down).stdout)

@@ -19,6 +19,7 @@ import pytest
 from sitegenctl.adapters.postgres.connection import Database
 from sitegenctl.adapters.postgres.errors import translate
 from sitegenctl.adapters.postgres.orders import PostgresOrders
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.errors import SourceError, TimedOut, Unreachable
 from tests.support.servers import Certificates, make_certificates, pgbouncer, silent_server, tls_server
 from tests.support.world import World, eventually
@@ -83,6 +84,9 @@ def test_refusals_are_distinguished(world: World, statement: str, message: str) 
     assert caught.value.hint is not None
     remedy = check_of(health.stdout, "postgresql")["remedy"]
     assert "docker" not in remedy
+    if statement.startswith("REVOKE"):
+        assert caught.value.hint == Remedy.run(Command.DOCTOR, advice="to see the missing GRANT")
+        assert f"GRANT SELECT ON site_orders TO {role}" in remedy
 
 
 def check_of(report: str, name: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _UNAVAILABLE = (
 
 class _Meaning(NamedTuple):
     message: str  # `{}` stands for the first line of the server's message
-    hint: str | None
+    hint: Hint | None
     error: type[SourceError] = SourceError
 
 
@@ -73,7 +73,7 @@ _MEANINGS = {
     "40": _Meaning(
         "the database canceled the transaction: {}", "run it again; on a standby, point DATABASE_URL at the primary"
     ),
-    "42501": _Meaning("the database refused: {}", "grant the role of DATABASE_URL what it lacks"),
+    "42501": _Meaning("the database refused: {}", Remedy.run(Command.DOCTOR, advice="to see the missing GRANT")),
     "42703": _NO_TABLES,
     "42P01": _NO_TABLES,
     "53": _Meaning("the database is out of resources: {}", "check disk space and memory of its server", Unreachable),

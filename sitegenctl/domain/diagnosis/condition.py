@@ -273,7 +273,7 @@ def _unknown(evidence: Evidence) -> Diagnosis | None:
 
 
 def _restore(source: Source) -> Remedy:
-    return Remedy(advice=f"make the {source} reachable again")
+    return Remedy(advice=f"make the {source} readable again")
 
 
 def _worker_dead(order_id: int, *, wait: bool = True) -> Remedy:
