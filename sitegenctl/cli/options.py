@@ -371,6 +371,10 @@ def invoke(
     except SitegenError as exc:
         failure = exc
     except Exception as exc:
+        if signals.is_stopped():
+            if is_service:
+                return 0
+            raise signals.Terminated from None
         if call.verbose:
             raise
         # Without the exception's own text, which may contain a password.

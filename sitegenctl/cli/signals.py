@@ -65,6 +65,14 @@ def enable() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def is_stopped() -> bool:
+    """Whether a signal has stopped the command, even if its exception was lost or became another one.
+
+    Python 3.11 makes a RuntimeError of an exception inside ``__set_name__``, which runs while modules are imported.
+    """
+    return _is_terminated
+
+
 def handle_stops() -> None:
     """Install the handlers, after which the signals raise ``Terminated``."""
     for number in _STOPS if _is_enabled else ():

@@ -163,3 +163,27 @@ def test_signal_dropped_by_python_ends_the_next_loop(monkeypatch: pytest.MonkeyP
         signals._stop(signal.SIGTERM, None)
     with pytest.raises(signals.Terminated):
         signals.run(asyncio.sleep(60))
+
+
+_IN_SET_NAME = """
+import os, signal, sys
+from sitegenctl.cli import app, signals
+from sitegenctl.config import settings
+
+class Stops:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+settings.load_settings = lambda *_: type("Class", (), {"stops": Stops()})
+signals.enable()
+sys.exit(app.run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("command", "code"), [("metrics --listen 0", 0), ("config show", 130)])
+def test_signal_inside_a_class_is_no_unexpected_error(command: str, code: int) -> None:
+    """Python 3.11 makes a RuntimeError of what a signal raises there."""
+    process = subprocess.run(
+        [sys.executable, "-c", _IN_SET_NAME, *command.split()], capture_output=True, text=True, timeout=60
+    )
+    assert (process.returncode, process.stderr) == (code, "interrupted\n" if code else "")
