@@ -6,10 +6,11 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.run import MAX_ATTEMPTS
@@ -72,6 +73,10 @@ async def maintain(sources: Sources, memory: ReportMemory, options: MaintainOpti
         except SourceError as exc:
             run.unreachable[Source.BROKER] = exc
         return await run.all_steps()
+
+
+# The orders that were due first.
+_LATE = OrderQuery(filter=OrderFilter(due_within=timedelta(0)), sort=SortBy.DUE, limit=1000)
 
 
 @dataclass(kw_only=True)
@@ -179,7 +184,10 @@ class _Run:
             return ()
         sources = self.sources
         try:
-            self.snapshot = snapshot = await observe_open(sources)
+            snapshot = await observe_open(sources)
+            # Those that are late are news, whatever their status.
+            late = await sources.orders.read_settled(_LATE, excluding=snapshot.orders)
+            self.snapshot = replace(snapshot, orders={**snapshot.orders, **{each.order_id: each for each in late}})
             if any(source in snapshot.errors for source in (*needed, Source.WORKERS)):
                 return ()
             plan = await fix_plan(sources, snapshot, max_attempts=self.options.max_attempts, patience=sources.grace)

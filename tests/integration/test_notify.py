@@ -50,6 +50,20 @@ def test_news_is_posted_once_across_restarts(world: World, state: Path) -> None:
     assert file.stat().st_mode & 0o77 == 0
 
 
+def test_late_orders_of_any_status_are_posted_once(world: World, state: Path) -> None:
+    for order_id, status in ((1, "PAID"), (2, "REVIEW"), (3, "DELIVERED"), (4, "GENERATING")):
+        world.order(order_id, status, steps=["START", "SUCCESS"], files=8, age="2 days")
+        world.sql(
+            "UPDATE site_orders SET expected_delivery_date = timezone('utc', now()) - interval '1 hour' WHERE id = $1",
+            order_id,
+        )
+    with receiver() as (url, posted):
+        world.run("maintain", "--notify", url)
+        assert [orders for topic, _, orders in news(posted) if topic == "promise"] == [[1, 2, 4]]
+        world.run("maintain", "--notify", url)
+        assert news(posted) == []
+
+
 @pytest.mark.parametrize("how", ["refuses", "fails", "hangs", "redirects"])
 def test_failed_notification_does_not_fail_the_run_and_is_posted_later(world: World, how: str, state: Path) -> None:
     world.order(3)
