@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from textual.widgets import OptionList
 
+from sitegenctl.operations.live_state import LOG_ROWS
 from tests.support.live_view import live, many_orders, status
 from tests.support.world import World
 
@@ -215,3 +216,13 @@ async def test_moving_by_pages_and_by_mouse(world: World) -> None:
         await view.until(lambda: view.orders.has_class("-open"))
         await view.press("escape")
         assert not view.orders.has_class("-open")
+
+
+async def test_detail_says_how_many_rows_it_leaves_out(world: World) -> None:
+    steps = ["START", *["WRITE_PROGRESS"] * 250]
+    await asyncio.to_thread(world.order, 42, "GENERATING", steps=steps)
+    async with live(world, size=(120, 36)) as view:
+        await view.go_to(42)
+        await view.until(lambda: view.detail is not None and view.detail.rows_left_out == len(steps) - LOG_ROWS)
+        await view.press("enter", "end")
+        await view.sees(f"{len(steps) - LOG_ROWS} earlier rows")
