@@ -84,6 +84,25 @@ def test_queue_does_not_drain_only_while_nothing_runs(state: TaskState) -> None:
     assert compared(known, later(taken, minutes))[0] == []
 
 
+def test_task_put_before_the_others_does_not_end_a_standstill() -> None:
+    waits = snapshot(order(), workers=ALIVE, tasks=(task(position=0),), files=9)
+    _, known = compared(Known(), waits)
+    _, stuck = compared(known, later(waits, STUCK_FOR / timedelta(minutes=1)))
+    tasks = (task(task_id="t2", order_id=43, position=0), task(position=1))
+    overtaken = snapshot(order(), order(43), workers=ALIVE, tasks=tasks, files=9)
+    assert compared(stuck, later(overtaken, 12))[0] == []
+
+
+def test_order_whose_files_cannot_be_counted_has_not_recovered() -> None:
+    ended = order(41, OrderStatus.GENERATING, "START", "SUCCESS")
+    news, known = compared(Known(), snapshot(ended, workers=ALIVE))
+    assert news == [("orders", False, [41])]
+    blind = snapshot(ended, workers=ALIVE, files=None, errors={Source.FILES: "the mount hangs"})
+    news, lost = compared(known, blind, files="the mount hangs")
+    assert news == [("source", False, [])]
+    assert compared(lost, snapshot(ended, workers=ALIVE)) == ([("source", True, [])], known)
+
+
 @pytest.mark.parametrize("source", ["database", "broker", "workers"])
 def test_source_that_does_not_respond_changes_nothing_else(source: str) -> None:
     _, known = compared(Known(), snapshot(FAILED, workers=ALIVE))

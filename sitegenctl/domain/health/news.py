@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sitegenctl.domain.diagnosis.condition import Severity, Source
+from sitegenctl.domain.diagnosis.condition import Condition, Severity, Source
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.queue.task import TaskState
@@ -129,7 +129,9 @@ def _of_workers(snapshot: Snapshot, known: Known, *, now: datetime, queue: str) 
     age = now - (since or now)
     # Where no worker is alive, that is the news.
     is_stuck = first is not None and reason is None and age >= STUCK_FOR
-    if is_stuck != known.is_stuck and (is_stuck or first is None or first != known.next_task):
+    # A task that came before the next one is no sign that any has begun.
+    has_moved = first is None or known.next_task not in {task.task_id for task in waiting}
+    if is_stuck != known.is_stuck and (is_stuck or has_moved):
         count = f"{len(waiting)} {'task waits' if len(waiting) == 1 else 'tasks wait'}"
         text = f"the queue does not drain: {count}, and none has begun for {describe_age(age)}"
         found.append(
@@ -154,6 +156,12 @@ def _of_orders(snapshot: Snapshot, known: Known) -> tuple[list[News], Known]:
         order_id: str(diagnosis.condition)
         for order_id, diagnosis in diagnosed.items()
         if diagnosis.severity is Severity.FAULT
+    }
+    # What can't be judged, for example while files can't be counted, has not recovered.
+    faults |= {
+        order_id: condition
+        for order_id, condition in known.faults.items()
+        if order_id in diagnosed and diagnosed[order_id].condition is Condition.UNKNOWN
     }
     found = []
     for condition in dict.fromkeys(faults.values()):
