@@ -62,7 +62,8 @@ def _for_slack(text: str) -> str:
     https://api.slack.com/reference/surfaces/formatting#escaping: & < > are escaped. A space of no width parts the rest.
     """
     text = neutralise(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([@#*_~`])", "\\1\u200b", text)
+    # Slack also links bare addresses and names of hosts.
+    return re.sub(r"([@#*_~`/]|(?<=\w)\.(?=\w))", "\\1\u200b", text)
 
 
 #: The formats of ``--notify-format``.

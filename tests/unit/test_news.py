@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -136,4 +137,5 @@ def test_message_for_slack_has_no_links_mentions_or_formatting_of_customers() ->
     assert not {"<", ">", "\x1b"} & set(text)
     assert "@here" not in text
     assert "*b*" not in text
+    assert not re.search(r"://\w|evil\.", text)
     assert len(news_line(news)) < 400

@@ -22,6 +22,14 @@ from sitegenctl.domain.queue.worker import standstill
 STUCK_FOR = timedelta(minutes=10)
 
 
+_NAMES = {
+    Source.DATABASE: "PostgreSQL",
+    Source.BROKER: "Redis",
+    Source.WORKERS: "the workers",
+    Source.FILES: "the sites directory",
+}
+
+
 class Topic(StrEnum):
     """What a piece of news is about."""
 
@@ -75,7 +83,7 @@ class Known:
             return cls(
                 faults={int(order_id): str(condition) for order_id, condition in value["faults"].items()},
                 late=frozenset(map(int, value["late"])),
-                sources=frozenset(map(str, value["sources"])),
+                sources=frozenset(str(Source(each)) for each in value["sources"]),
                 without_worker=value["without_worker"] is True,
                 is_stuck=value["is_stuck"] is True,
                 next_task=value["next_task"],
@@ -94,12 +102,12 @@ def news_since(
     compared.
     """
     found = [
-        News(topic=Topic.SOURCE, is_better=False, subject=source, text=f"the {source} does not respond: {message}")
+        News(topic=Topic.SOURCE, is_better=False, subject=source, text=f"{_NAMES[source]}: {message}")
         for source, message in errors.items()
         if source not in known.sources
     ]
     found += [
-        News(topic=Topic.SOURCE, is_better=True, subject=source, text=f"the {source} responds again")
+        News(topic=Topic.SOURCE, is_better=True, subject=source, text=f"{_NAMES[Source(source)]}: read again")
         for source in sorted(known.sources - errors.keys() if snapshot is not None else ())
     ]
     # A source that was not needed has not recovered.
