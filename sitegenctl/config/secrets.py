@@ -110,8 +110,16 @@ def mask_url(url: str) -> str:
     return f"{scheme}://{login}{at}{hosts}{slash}{path}{question}{query}{mark}{'***' if fragment else ''}"
 
 
+_SECRET = re.compile("pass|secret|token|api.?key|credential", re.IGNORECASE)
+
+
 def _is_secret(option: str) -> bool:
-    return "pass" in unquote(option.partition("=")[0]).lower()
+    return _SECRET.search(unquote(option.partition("=")[0])) is not None
+
+
+def shown_name(name: str) -> str:
+    """A name that a user typed, for an error: a URL that was pasted in its place is masked."""
+    return mask_url(name) if "://" in name else name
 
 
 def _masked(option: str) -> str:

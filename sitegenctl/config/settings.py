@@ -28,6 +28,7 @@ from sitegenctl.config.secrets import (
     password_in,
     password_of,
     sentinel_urls,
+    shown_name,
     with_password,
 )
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
@@ -486,7 +487,9 @@ def _context_values(name: str, file: Mapping[str, Any], environ: Mapping[str, st
             raise UsageProblem("the demo is not up", hint=Remedy.run(Command.DEMO_UP))
     else:
         known = ", ".join([*contexts, DEMO_CONTEXT])
-        raise UsageProblem(f"no context {name!r} in {config_path(environ)}", hint=f"known contexts: {known}")
+        raise UsageProblem(
+            f"no context {shown_name(name)!r} in {config_path(environ)}", hint=f"known contexts: {known}"
+        )
     if not isinstance(values, dict):
         raise UsageProblem(f"context {name} must be a table, such as [contexts.{name}]")
     unknown = sorted(set(values) - set(_PARSERS))

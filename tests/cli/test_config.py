@@ -163,6 +163,15 @@ def test_init_refuses_what_is_no_name(name: str, world: World, config: Path) -> 
     assert hint.startswith("hint: use letters")
 
 
+@pytest.mark.parametrize("arguments", [("config", "use", "URL"), ("--context", "URL", "status")])
+def test_url_in_place_of_a_context_is_masked(arguments: tuple[str, ...], world: World, config: Path) -> None:
+    url = "postgresql://u:s3cret@h/d"
+    process = world.run(*(url if word == "URL" else word for word in arguments))
+    assert process.returncode in (2, 4)
+    assert process.stderr.startswith("error: no context 'postgresql://u:***@h/d'")
+    assert "s3cret" not in process.stdout + process.stderr
+
+
 def test_init_corrects_a_wrong_password(world: World, config: Path) -> None:
     """The URL is kept with Enter, also one with its password from the environment."""
     url, password = without_password(world.database_url)

@@ -115,6 +115,8 @@ def test_missing_configuration_suggests_the_demo(environ: dict[str, str]) -> Non
         ("postgresql://u@h/d?x=1;password=s3cret", "postgresql://u@h/d?x=1;password=***"),
         ("postgresql://u@h/d#s3cret", "postgresql://u@h/d#***"),
         ("redis://h/s3cret", "redis://h/***"),
+        ("redis://h:6379/0?token=s3cret", "redis://h:6379/0?token=***"),
+        ("postgresql://u@h/d?options=-c%20app.secret%3Ds3cret", "postgresql://u@h/d?options=***"),
         ("rediss://u:p@h:1/0s3cret?x=1", "rediss://u:***@h:1/***?x=1"),
         ("redis://h:6379/15/", "redis://h:6379/15/"),
         ("redis+socket:///run/redis.sock", "redis+socket:///run/redis.sock"),

@@ -101,7 +101,9 @@ def use(
     path = require_config_path(os.environ)
     known = contexts_of(read_toml(path), os.environ)
     if name not in known and name != DEMO_CONTEXT:
-        raise Refused(f"no context {name!r}", hint=f"known contexts: {', '.join([*known, DEMO_CONTEXT])}")
+        from sitegenctl.config.secrets import shown_name
+
+        raise Refused(f"no context {shown_name(name)!r}", hint=f"known contexts: {', '.join([*known, DEMO_CONTEXT])}")
     write_private(path, with_chosen(read_text(path), name))
     if (other := os.environ.get("SITEGENCTL_CONTEXT")) and other != name:
         print(f"note: SITEGENCTL_CONTEXT={neutralise(other)} takes precedence", file=sys.stderr)
