@@ -134,8 +134,10 @@ def order_text(
     lines.append("")
     facts = {**(order_facts(order, snapshot.promise_of(order)) if order else {}), **_live_facts(order_id, snapshot)}
     lines += [line for name, fact in facts.items() for line in hanging(f"  {name:<11} ", fact, width)]
-    lines += [line for task in snapshot.tasks_of(order_id) for line in folded(f"    {_task(task)}", width)]
-    lines += [f"    {line}" for line in _forecast_lines(order_id, snapshot)]
+    for task in snapshot.tasks_of(order_id):
+        lines += folded(f"    {_task(task)}", width)
+        forecast = snapshot.forecast.describe(task) if snapshot.forecast is not None else None
+        lines += [f"    {forecast}"] if forecast is not None else []
     if timeline:
         room = max(screen.height - len(lines) - _OTHER_LINES, _MIN_ENTRIES) if not whole else sys.maxsize
         shown = _timeline_lines(timeline, snapshot.now, screen, room)
@@ -228,13 +230,6 @@ def _task(task: LiveTask) -> str:
     if task.eta:
         parts.append(f"ETA {clock(task.eta)} UTC")
     return "  ".join(parts)
-
-
-def _forecast_lines(order_id: int, snapshot: Snapshot) -> list[str]:
-    """When the order's tasks start and end."""
-    forecast, tasks = snapshot.forecast, snapshot.tasks_of(order_id)
-    lines = [forecast.describe(task) for task in tasks] if forecast is not None else []
-    return [line for line in dict.fromkeys(lines) if line is not None]
 
 
 def listing_text(page: OrderPage, snapshot: Snapshot, *, offset: int, screen: Screen) -> str:

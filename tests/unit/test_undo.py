@@ -16,6 +16,7 @@ from sitegenctl.domain.orders.run_reader import read_history
 from sitegenctl.domain.plans.plan import Action, Outcome, OutcomeKind, Step
 from sitegenctl.domain.plans.undo import UndoFacts, latest, plan_undo
 from sitegenctl.domain.queue.task import LiveTask, TaskState
+from sitegenctl.render.command import hint_text
 from tests.support.values import T0, order, snapshot, task
 
 GENERATING, BUILDING, REVIEW = OrderStatus.GENERATING, OrderStatus.BUILDING, OrderStatus.REVIEW
@@ -77,6 +78,15 @@ def test_undo_of_a_reset_brings_site_and_status_back() -> None:
     assert step.beginning is not None
     # Until its files are back, the order is as the reset left it.
     assert (step.beginning.action, step.beginning.after, step.beginning.publish) == (Action.UNDO_BEGIN, None, None)
+
+
+def test_where_a_site_was_generated_since_the_hint_brings_the_old_one_back() -> None:
+    values = {"trashes": True, "file_count": 8, "trashed": "project_42.1.op"}
+    outcome = decide(REVIEW, [*PLACED, "OPERATOR_RESET", *PLACED], 3, before=REVIEW, after=GENERATING, **values)
+    assert isinstance(outcome, Outcome)
+    assert outcome.reason == "it has changed since: its site was generated"
+    command = "sitegenctl trash restore 42 --entry op --force"
+    assert hint_text(outcome.hint) == f"for the old site: {command}"
 
 
 @pytest.mark.parametrize("resume", [True, False])

@@ -530,7 +530,9 @@ def _settled(evidence: Evidence) -> Diagnosis | None:
     if evidence.check_hollow and evidence.files is None:
         return evidence.suggests(Condition.UNKNOWN, *reasons, "its files could not be counted")
     if evidence.check_hollow and evidence.files is not None and evidence.files.is_empty:
-        return evidence.suggests(Condition.HOLLOW, *reasons, f"a whole site has {MIN_SITE_FILES} files or more")
+        return evidence.suggests(
+            Condition.HOLLOW, *reversed(reasons), f"a whole site has {MIN_SITE_FILES} files or more"
+        )
     return evidence.suggests(Condition.DONE, *reasons)
 
 

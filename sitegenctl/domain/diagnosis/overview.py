@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sitegenctl.domain.diagnosis.condition import Condition, Source, settled_condition
-from sitegenctl.domain.diagnosis.remedy import Remedy
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import OPEN_STATUSES, OrderStatus
 from sitegenctl.domain.orders.promise import PromiseCounts
@@ -85,7 +85,7 @@ def describe_standstill(snapshot: Snapshot, roster: WorkerRoster | None, *, queu
 
 
 def remedy_for(condition: Condition, orders: Sequence[int] | int, snapshot: Snapshot) -> Remedy | None:
-    """The fix for the orders in a condition: their common remedy if they have one, else the condition's."""
+    """The fix for the orders in a condition: their common remedy, else the condition's, else to inspect each."""
     if isinstance(orders, int):
         return condition.remedy
     remedies = set()
@@ -95,4 +95,6 @@ def remedy_for(condition: Condition, orders: Sequence[int] | int, snapshot: Snap
             remedies.add(condition.remedy)
         else:
             remedies.add(remedy.for_any_order if remedy is not None else None)
-    return remedies.pop() if len(remedies) == 1 else condition.remedy
+    if len(remedies) == 1:
+        return remedies.pop()
+    return condition.remedy or Remedy(command=Command.INSPECT, any_order=True)

@@ -20,6 +20,7 @@ class Command(StrEnum):
     UNDO = "undo"
     TRASH_LIST = "trash list"
     TRASH_PRUNE = "trash prune"
+    TRASH_RESTORE = "trash restore"
     MAINTAIN = "maintain"
     STATUS = "status"
     INSPECT = "inspect"

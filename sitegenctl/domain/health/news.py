@@ -128,7 +128,7 @@ def _of_workers(snapshot: Snapshot, known: Known, *, now: datetime, queue: str) 
     found: list[News] = []
     reason = standstill(snapshot.workers, snapshot.roster, queue=queue) if snapshot.workers is not None else None
     if (reason is not None) != known.without_worker:
-        text = f"{reason}: no order is generated" if reason else "a worker is alive again"
+        text = reason or "a worker is alive again"
         found.append(News(topic=Topic.WORKERS, is_better=reason is None, text=text))
     waiting = [task for task in snapshot.tasks if task.state is TaskState.QUEUED and task.position is not None]
     runs = any(task.state in (TaskState.RUNNING, TaskState.RESERVED) for task in snapshot.tasks)

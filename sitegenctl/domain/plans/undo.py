@@ -166,7 +166,13 @@ class _Undo:
         if removed_by.step.startswith(OPERATOR_PREFIX):
             return skip(order, "it was rolled back, so there is nothing to undo")
         if order.status is not None and order.status.is_finished:
-            return self._changed("its site was generated")
+            changed = self._changed("its site was generated")
+            if self._stopped() or self._trashed is None:
+                return changed
+            restore = Remedy.run(
+                Command.TRASH_RESTORE, order.order_id, advice="for the old site", entry=row.operation or "", force=True
+            )
+            return replace(changed, hint=restore)
         return self._changed(f"its generation began ({log[-1].step})")
 
     def _changed(self, what: str) -> Outcome:
