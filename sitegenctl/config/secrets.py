@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Concatenate, ParamSpec
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
+from sitegenctl.config.url_options import DATABASE_OPTIONS, REDIS_OPTIONS, UrlOptions, may_show
 from sitegenctl.errors import UsageProblem
 
 #: Seconds that a command may take, unless a time limit is set: its user may have to touch a key.
@@ -83,18 +84,21 @@ def without_password(url: str) -> str:
 
 @_of_each_sentinel
 def mask_url(url: str) -> str:
-    """The URL with its passwords replaced by ``***``; a text that is not a URL is masked completely."""
+    """The URL with ``***`` for what may be a secret; a text that is not a URL of ours is masked completely."""
     scheme, separator, rest = url.partition("://")
+    is_database = scheme.startswith("postgres")
     if not separator or not re.fullmatch(r"[\w+.-]+", scheme):
         return "***"
+    if not is_database and not re.fullmatch(r"(redis|valkey)s?|sentinel|unix|redis\+socket", scheme):
+        return f"{scheme}://***"
     login, at, address = rest.rpartition("@")
     user, colon, _ = login.partition(":")
-    if any(map(_is_secret, re.split("[&;]", login.partition("?")[2]))):
-        # A password with @ in the query, or one with ? before the host.
+    if "=" in login.partition("?")[2]:
+        # An @ in the query, or a password with ? and = before the host.
         return f"{scheme}://***"
     if colon:
         login = f"{user}:***"
-    elif at and (not scheme.startswith("postgres") or _BREAKS.search(user)):
+    elif at and (not is_database or _BREAKS.search(user)):
         # Redis takes a password alone after a colon: without it, it is typed in the user's place.
         login = "***" if user else ""
     place, mark, fragment = address.partition("#")
@@ -106,15 +110,9 @@ def mask_url(url: str) -> str:
     if not at:
         # Not a port: probably a password without a host.
         hosts = ",".join(re.sub(r":(?!\d*$|[^\[]*\]).*", ":***", host) for host in hosts.split(","))
-    query = re.sub("[^&;]+", lambda option: _masked(option[0]), query)
+    options = DATABASE_OPTIONS if is_database else REDIS_OPTIONS
+    query = re.sub("[^&;]+", lambda option: _shown_option(option[0], options), query)
     return f"{scheme}://{login}{at}{hosts}{slash}{path}{question}{query}{mark}{'***' if fragment else ''}"
-
-
-_SECRET = re.compile("pass|secret|token|api.?key|credential", re.IGNORECASE)
-
-
-def _is_secret(option: str) -> bool:
-    return _SECRET.search(unquote(option.partition("=")[0])) is not None
 
 
 def shown_name(name: str) -> str:
@@ -122,11 +120,11 @@ def shown_name(name: str) -> str:
     return mask_url(name) if "://" in name else name
 
 
-def _masked(option: str) -> str:
-    name, equals, value = option.partition("=")
-    # A value may set another option, as in `options=-c app.password=…`.
-    is_secret = _is_secret(option) or _is_secret(unquote(value).rpartition("=")[0])
-    return f"{name}{equals}***" if equals and is_secret else option
+def _shown_option(option: str, options: UrlOptions) -> str:
+    name, _, value = option.partition("=")
+    if not value:
+        return "***"  # not a name, but maybe the end of a password
+    return option if may_show(name, value, options) else f"{name}=***"
 
 
 def password_in(path: Path, setting: str) -> str:

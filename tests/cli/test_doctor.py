@@ -243,6 +243,7 @@ REDIS_URL, DATABASE_URL = f"redis://:{SECRET}@h:6380/2", f"postgresql://crm:{SEC
             "psql 'postgresql://crm@h/crm?sslmode=require'",
         ),
         ("psql", f"postgresql:///crm?host=/run&password={SECRET}", None, "psql 'postgresql:///crm?host=/run'"),
+        ("psql", f"postgresql://h/crm?options=-c%20app.key={SECRET}", None, "psql postgresql://h/crm"),
     ],
 )
 def test_client_command_reaches_the_server(program: str, url: str, variable: str | None, command: str) -> None:

@@ -62,6 +62,25 @@ def test_invalid_url_is_reported_in_one_line(url: str) -> None:
         assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("redis://h/s3cret", "what follows the host must be the number of a database"),
+        ("sentinel://h/s3cret;sentinel://i", "what follows the host must be the number of a database"),
+        ("unix:///run/r.sock?db=s3cret", "db must be a number"),
+        ("redis+socket:///run/r.sock?virtual_host=s3cret", "virtual_host must be a number"),
+        ("redis://h?socket_timeout=s3cret", "socket_timeout must be a number"),
+        ("redis://h?max_connections=s3cret", "max_connections must be a whole number"),
+        ("rediss://h?ssl_cert_reqs=s3cret", "ssl_cert_reqs must be one of required, optional, none"),
+        (f"redis://h?{'x' * 5000}=s3cret", f"unknown option '{'x' * 40}'"),
+    ],
+)
+def test_value_of_another_kind_is_refused(url: str, problem: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        require_redis(url)
+    assert caught.value.message == f"REDIS_URL: {problem}"
+
+
 def test_unknown_tls_option_is_refused() -> None:
     with pytest.raises(UsageProblem, match="unknown option 'ssl_min_version'"):
         require_redis("rediss://h:1/0?ssl_min_version=771")

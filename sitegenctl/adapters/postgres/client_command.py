@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from sitegenctl.adapters.postgres.url import asyncpg_dsn
+from sitegenctl.config.url_options import DATABASE_OPTIONS, may_show
 from sitegenctl.domain.diagnosis.remedy import ShellCommand, Variable
 
 
@@ -19,9 +20,8 @@ def psql(url: str, variable: str | None = None) -> ShellCommand:
         return ShellCommand(("psql", Variable(variable)))
     parts = urlsplit(dsn)
     login, at, place = parts.netloc.rpartition("@")
-    query = urlencode(
-        [pair for pair in parse_qsl(parts.query) if not pair[0].endswith("password")], safe="/", quote_via=quote
-    )
+    options = [pair for pair in parse_qsl(parts.query) if may_show(*pair, DATABASE_OPTIONS)]
+    query = urlencode(options, safe="/", quote_via=quote)
     # Not urlunsplit, which drops the // of a URL without a host.
     address = f"postgresql://{login.partition(':')[0]}{at}{place}{parts.path}" + (f"?{query}" if query else "")
     return ShellCommand(("psql", address))

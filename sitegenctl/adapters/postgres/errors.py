@@ -40,6 +40,7 @@ _LOST = _Meaning(
     "run it again; if it happens again, check the log of PostgreSQL or of the pooler",
     Unreachable,
 )
+_BAD_OPTION = _Meaning("the database refuses an option: {}", "check the options in DATABASE_URL")
 _NO_TABLES = _Meaning(
     "the database is not an orders database: {}", "check DATABASE_URL: does it name the CRM's database?"
 )
@@ -56,6 +57,7 @@ _MEANINGS = {
         "the pooler refused: {}",
         "check the log and settings of the pooler, and the options in DATABASE_URL",
     ),
+    "22023": _BAD_OPTION,
     "25006": _Meaning(
         "the database refuses writes: it is read-only",
         "point DATABASE_URL at the primary; check --read-only and default_transaction_read_only",
@@ -74,6 +76,7 @@ _MEANINGS = {
         "the database canceled the transaction: {}", "run it again; on a standby, point DATABASE_URL at the primary"
     ),
     "42501": _Meaning("the database refused: {}", Remedy.run(Command.DOCTOR, advice="to see the missing GRANT")),
+    "42704": _BAD_OPTION,
     "42703": _NO_TABLES,
     "42P01": _NO_TABLES,
     "53": _Meaning("the database is out of resources: {}", "check disk space and memory of its server", Unreachable),
@@ -98,8 +101,6 @@ _MEANINGS = {
 }
 
 _UNREACHABLE = "the database can't be reached: "
-
-_SESSION_ATTRS = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
 
 # Codes of OpenSSL: the certificate is valid, but for another host or address.
 _OTHER_HOST = (62, 64)
@@ -149,10 +150,6 @@ def connection_error(exc: BaseException, dsn: str) -> SourceError:
             return translate(exc)
         case asyncpg.TargetServerAttributeNotMatched():
             reason = f"{address}: no server is in the state of target_session_attrs={options['target_session_attrs']}"
-            hint = "check target_session_attrs in DATABASE_URL"
-        case asyncpg.InterfaceError() if options.get("target_session_attrs", "any") not in _SESSION_ATTRS:
-            # asyncpg's own text lists its valid values as an internal object.
-            reason = f"target_session_attrs={options['target_session_attrs']} is none of {', '.join(_SESSION_ATTRS)}"
             hint = "check target_session_attrs in DATABASE_URL"
         case asyncpg.InterfaceError():
             reason, hint = _first_line(exc), "check the options in DATABASE_URL"

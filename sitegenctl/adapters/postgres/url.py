@@ -4,50 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from sitegenctl.config.url_options import DATABASE_OPTIONS, Use, problem_of
 from sitegenctl.errors import UsageProblem
-
-# The parameters of libpq that asyncpg understands, from 0.29 on.
-_UNDERSTOOD = frozenset(
-    [
-        "host",
-        "port",
-        "dbname",
-        "database",
-        "user",
-        "password",
-        "passfile",
-        "target_session_attrs",
-        "sslmode",
-        "sslcert",
-        "sslkey",
-        "sslrootcert",
-        "sslcrl",
-        "sslpassword",
-        "ssl_min_protocol_version",
-        "ssl_max_protocol_version",
-    ]
-)
-# asyncpg sends every other parameter to the server as a setting, and the server refuses a connection with a setting
-# that it does not have. So only these are sent.
-_SETTINGS = frozenset(
-    [
-        "options",
-        "search_path",
-        "role",
-        "timezone",
-        "work_mem",
-        "jit",
-        "synchronous_commit",
-        "statement_timeout",
-        "lock_timeout",
-        "transaction_timeout",
-        "idle_in_transaction_session_timeout",
-        "idle_session_timeout",
-        "default_transaction_read_only",
-    ]
-)
-# Parameters without effect here, and no loss: what they configure is fixed or has an option of our own.
-_FIXED = frozenset({"application_name", "client_encoding", "connect_timeout"})
 
 # Other names and values of `sslmode`: `ssl` is SQLAlchemy's and JDBC's, `no-verify` is node-postgres's.
 _SSL_MODES = {"true": "require", "1": "require", "on": "require", "false": "disable", "0": "disable", "off": "disable"}
@@ -63,12 +21,14 @@ def asyncpg_dsn(url: str) -> str:
         )
     kept: dict[str, str] = {}
     for name, value in parse_qsl(parts.query):
+        if (problem := problem_of(name, value, DATABASE_OPTIONS)) is not None:
+            raise UsageProblem(f"DATABASE_URL: {problem}")
         if name in ("host", "port") and name in kept:
             # SQLAlchemy repeats the parameter for each host.
             kept[name] += f",{value}"
         elif name in ("ssl", "sslmode"):
-            kept["sslmode"] = _SSL_MODES.get(value.lower(), value)
-        elif name in _UNDERSTOOD or _is_setting(name):
+            kept["sslmode"] = _SSL_MODES.get(value.lower(), value.lower())
+        elif _use(name) in (Use.DRIVER, Use.SETTING):
             kept[name] = value
     dsn = parts._replace(scheme="postgresql", query=urlencode(kept, safe="/:,", quote_via=quote), fragment="").geturl()
     # geturl drops the // of a URL without a host.
@@ -77,9 +37,7 @@ def asyncpg_dsn(url: str) -> str:
 
 def ignored_parameters(url: str) -> list[str]:
     """The parameters of the URL that have no effect."""
-    known = _UNDERSTOOD | _FIXED | {"ssl"}
-    names = dict(parse_qsl(urlsplit(url).query))
-    return [name for name in names if name not in known and not _is_setting(name)]
+    return [name for name in dict(parse_qsl(urlsplit(url).query)) if _use(name) is None]
 
 
 def one_per_host(dsn: str) -> list[str]:
@@ -107,6 +65,7 @@ def one_per_host(dsn: str) -> list[str]:
     return urls
 
 
-def _is_setting(name: str) -> bool:
-    # Names with a dot are an extension's.
-    return name.lower() in _SETTINGS or "." in name
+def _use(name: str) -> Use | None:
+    # Names with a dot are settings of an extension. Only the case of settings does not matter.
+    use = Use.SETTING if "." in name else DATABASE_OPTIONS.get(name.lower(), (None,))[0]
+    return use if use is Use.SETTING or name == name.lower() else None

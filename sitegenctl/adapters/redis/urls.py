@@ -7,10 +7,12 @@ kombu/transport/redis.py 5.3 and 5.7, celery/backends/redis.py, redis/asyncio/co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
+from sitegenctl.config.url_options import REDIS_OPTIONS, Use, problem_of
 from sitegenctl.errors import UsageProblem
 
 _SENTINEL_PORT = 26379
@@ -22,19 +24,9 @@ _CERT_REQS = {"cert_required": "required", "cert_optional": "optional", "cert_no
 
 #: TLS options that name a file or directory.
 TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
-_TLS = (*TLS_FILES, "ssl_ca_data", "ssl_cert_reqs", "ssl_check_hostname", "ssl_password")
 
-_ADDRESS = ("db", "virtual_host", "username", "password")
-# Options of redis-py's client. sitegenctl accepts and ignores them: it sets its own. Kombu refuses them.
-_CLIENT = (
-    *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "retry_on_timeout", "retry_on_error"),
-    *("max_connections", "health_check_interval", "client_name", "protocol"),
-    *("encoding", "encoding_errors", "decode_responses"),
-)
-_NUMBERS: Mapping[str, Callable[[str], object]] = {
-    **dict.fromkeys(("socket_timeout", "socket_connect_timeout"), float),
-    **dict.fromkeys(("db", "max_connections", "health_check_interval", "protocol"), int),
-}
+# Characters of an unknown option in its error.
+_SHOWN = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,21 +79,23 @@ def parse_url(url: str) -> Address:
 
 def require_redis(url: str) -> None:
     """Raise ``UsageProblem`` for an invalid URL, an unknown option or an invalid value of an option."""
-    if parse_url(url).sentinels:
+    is_sentinel = bool(parse_url(url).sentinels)
+    parts, options = _split(url.partition(";")[0] if is_sentinel else url)
+    if parts.scheme not in _SOCKETS and not re.fullmatch("/{0,2}[0-9]*/?", parts.path):
+        raise UsageProblem("REDIS_URL: what follows the host must be the number of a database")
+    if is_sentinel:
         return
-    parts, options = _split(url)
     for name, value in options.items():
-        if name in _TLS:
-            if parts.scheme != "rediss":
-                raise UsageProblem(f"REDIS_URL: {name} requires TLS", hint="use rediss:// instead of redis://")
-            continue
-        if name not in (*_ADDRESS, *_CLIENT):
-            known = _TLS if name.startswith("ssl_") else (*_ADDRESS, *_CLIENT)
-            raise UsageProblem(f"REDIS_URL: unknown option {name!r}", hint=f"known options: {', '.join(known)}")
-        try:
-            _NUMBERS.get(name, str)(value)
-        except ValueError:
-            raise UsageProblem(f"REDIS_URL: {name} must be a number, not {value!r}") from None
+        use, _ = REDIS_OPTIONS.get(name, (None, None))
+        if use is None:
+            known = [each for each, (use, _) in REDIS_OPTIONS.items() if name[:4] != "ssl_" or use is Use.TLS]
+            raise UsageProblem(
+                f"REDIS_URL: unknown option {name[:_SHOWN]!r}", hint=f"known options: {', '.join(known)}"
+            )
+        if use is Use.TLS and parts.scheme != "rediss":
+            raise UsageProblem(f"REDIS_URL: {name} requires TLS", hint="use rediss:// instead of redis://")
+        if (problem := problem_of(name, value, REDIS_OPTIONS)) is not None:
+            raise UsageProblem(f"REDIS_URL: {problem}")
 
 
 def client_url(url: str) -> str:
@@ -118,7 +112,7 @@ def kombu_url(url: str) -> str:
 
 def _respelled(url: str, socket_scheme: str, database_option: str, cert_reqs: Callable[[str], str]) -> str:
     parts, options = _split(url)
-    query = {name: value for name, value in options.items() if name not in _CLIENT}
+    query = {name: value for name, value in options.items() if REDIS_OPTIONS.get(name, (None,))[0] is not Use.NONE}
     scheme = parts.scheme
     if scheme in _SOCKETS:
         scheme = socket_scheme
@@ -153,7 +147,7 @@ def _cert_reqs(query: Mapping[str, str]) -> str:
     word = query.get("ssl_cert_reqs", "required").lower()
     word = _CERT_REQS.get(word, word)
     if word not in _CERT_REQS.values():
-        raise UsageProblem(f"REDIS_URL: ssl_cert_reqs can't be {word!r}", hint="use required, optional or none")
+        raise UsageProblem("REDIS_URL: ssl_cert_reqs must be one of required, optional, none")
     return word
 
 

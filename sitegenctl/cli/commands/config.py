@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,17 +14,21 @@ from sitegenctl.cli import complete
 from sitegenctl.cli.commands.config_init import init
 from sitegenctl.cli.options import Invocation, group
 from sitegenctl.cli.terminal import screen
-from sitegenctl.errors import Refused
+from sitegenctl.errors import Refused, UsageProblem
 from sitegenctl.render.text import neutralise
+
+if TYPE_CHECKING:
+    from sitegenctl.config.settings import Settings
+
+# Characters of an ignored parameter in its warning.
+_MAX_NAME = 40
 
 
 def show(call: Invocation) -> int:
     """Show each setting, its value and its origin."""
-    from sitegenctl.adapters.postgres.url import ignored_parameters
-
     settings = call.settings()
-    if settings.database_url is not None and (ignored := ignored_parameters(settings.database_url)):
-        print(f"warning: ignored in database_url: {neutralise(', '.join(ignored))}", file=sys.stderr)
+    for warning in _url_warnings(settings):
+        print(f"warning: {neutralise(warning)}", file=sys.stderr)
     rows = [
         {"setting": name, "value": _shown(name, getattr(settings, name)), "origin": origin}
         for name, origin in settings.origins.items()
@@ -108,6 +113,21 @@ def use(
     if (other := os.environ.get("SITEGENCTL_CONTEXT")) and other != name:
         print(f"note: SITEGENCTL_CONTEXT={neutralise(other)} takes precedence", file=sys.stderr)
     return call.write({"context": name, "path": str(path)}, lambda: f"using {neutralise(name)}\n")
+
+
+def _url_warnings(settings: Settings) -> Iterator[str]:
+    """What other commands would refuse, and what they ignore."""
+    from sitegenctl.adapters.postgres.url import asyncpg_dsn, ignored_parameters
+    from sitegenctl.adapters.redis.urls import require_redis
+
+    for url, check in ((settings.database_url, asyncpg_dsn), (settings.redis_url, require_redis)):
+        try:
+            if url is not None:
+                check(url)
+        except UsageProblem as exc:
+            yield exc.message
+    if settings.database_url is not None and (ignored := ignored_parameters(settings.database_url)):
+        yield f"ignored in database_url: {', '.join(name[:_MAX_NAME] for name in ignored)}"
 
 
 def _shown(name: str, value: Any) -> Any:
