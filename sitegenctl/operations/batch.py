@@ -246,6 +246,8 @@ class Batch:
                 resume=step.resume,
                 actor=actor,
                 enqueued_at=enqueued_at,
+                eta=step.eta,
+                attempt=step.attempt,
             )
             for step in steps
         ]

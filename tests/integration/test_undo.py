@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE
 from sitegenctl.domain.orders.order import Order
+from sitegenctl.domain.ports import PublishFailure
+from sitegenctl.domain.queue.task import Publication, TaskState
 from sitegenctl.operations.failpoints import Failpoint
 from sitegenctl.session import Session
 from tests.support.commands import Run, kinds
@@ -30,7 +34,8 @@ def state(world: World, order_id: int = 42) -> dict[str, Any]:
     tasks = world.read_queue().tasks
     return {
         "status": order.status,
-        "tasks": [task.resume for task in tasks if task.order_id == order_id],
+        "tasks": [(task.state, task.resume, task.attempt, task.eta) for task in tasks if task.order_id == order_id],
+        "is_settling": order.idle is not None and order.idle < DEFAULT_GRACE and not tasks,
         "files": {path: (world.site(order_id) / path).read_text() for path in world.site_files(order_id)},
         "attempts": order.history.attempts,
         "held": order.is_held,
@@ -44,6 +49,20 @@ def _finished(world: World) -> None:
 def _queued(world: World) -> None:
     world.order(42, "GENERATING", steps=["START", "ERROR"], files=2)
     world.publish(42)
+
+
+def _held_back(world: World) -> None:
+    """A task that waits for its third attempt."""
+    world.order(42, "GENERATING", steps=["START", "ERROR"], files=2)
+    eta = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    task = Publication(
+        task_id="held-back", order_id=42, resume=False, actor="ana@crm", enqueued_at=eta, eta=eta, attempt=3
+    )
+
+    async def publish(session: Session) -> Mapping[str, PublishFailure]:
+        return await session.queue.publish([task])
+
+    assert world.with_session(publish) == {}
 
 
 def _failed(world: World) -> None:
@@ -79,6 +98,28 @@ CASES: dict[str, Callable[[World], object]] = {
     "queue purge": _queued,
     "maintain": lambda world: world.order(42),
 }
+
+
+@EITHER
+@pytest.mark.parametrize("command", ["cancel 42", "queue purge", "reset 42 --no-enqueue"])
+def test_task_that_waited_for_another_attempt_waits_for_it_again(world: World, run: Run, command: str) -> None:
+    _held_back(world)
+    before = state(world)
+    assert [(task[0], *task[2:]) for task in before["tasks"]] == [(TaskState.RETRYING, 3, before["tasks"][0][3])]
+    operation = run(*command.split())[1]["data"]["operation"]
+    code, report = run("undo", operation, "--dry-run")
+    assert (code, "not to start before" in str(report), "attempt 3" in str(report)) == (0, True, True)
+    assert run("undo", operation)[0] == 0
+    assert state(world) == before
+
+
+def test_change_after_an_undo_counts_as_one(world: World, run: Run) -> None:
+    _failed(world)
+    operation = run("retry-failed", "--force")[1]["data"]["operation"]
+    assert run("undo", operation)[0] == 0
+    assert not state(world)["is_settling"]
+    world.sql("UPDATE site_orders SET updated_at = timezone('utc', clock_timestamp()) + interval '2 seconds'")
+    assert state(world)["is_settling"]
 
 
 @EITHER

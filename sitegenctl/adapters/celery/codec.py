@@ -86,6 +86,8 @@ def encode_messages(publications: Iterable[Publication], *, task_name: str, queu
             "{task}": json.dumps(each.task_id),
             "{args}": json.dumps(repr([each.order_id])),
             "{tag}": f'"{new_id()}"',
+            "{eta}": json.dumps(each.eta.isoformat() if each.eta is not None else None),
+            "{retries}": str(each.attempt - 1),
         }
         parts = _template(task_name, queue, repr(kwargs), headers)
         messages.append("".join([values.get(part, part) for part in parts]))
@@ -103,7 +105,8 @@ def _template(task_name: str, queue: str, kwargsrepr: str, headers: tuple[tuple[
     # Changes of the format: 5.4 counts replaced tasks, 5.7 leaves the results to the task's own setting.
     nesting = {"replaced_task_nesting": 0} if celery >= (5, 4) else {}
     # Random, so that no value can be mistaken for one of them.
-    body, task, args, tag = (f"{name}-{uuid.uuid4()}" for name in ("body", "task", "args", "tag"))
+    slots = ("body", "task", "args", "tag", "eta", "retries")
+    body, task, args, tag, eta, retries = markers = [f"{name}-{uuid.uuid4()}" for name in slots]
     message = {
         "body": body,
         "content-encoding": "utf-8",
@@ -113,11 +116,11 @@ def _template(task_name: str, queue: str, kwargsrepr: str, headers: tuple[tuple[
             "task": task_name,
             "id": task,
             "shadow": None,
-            "eta": None,
+            "eta": eta,
             "expires": None,
             "group": None,
             "group_index": None,
-            "retries": 0,
+            "retries": retries,
             "timelimit": [None, None],
             "root_id": task,
             "parent_id": None,
@@ -141,8 +144,8 @@ def _template(task_name: str, queue: str, kwargsrepr: str, headers: tuple[tuple[
         },
     }
     template = json.dumps(message)
-    for marker, slot in ((body, "{body}"), (task, "{task}"), (args, "{args}"), (tag, "{tag}")):
-        template = template.replace(f'"{marker}"', f"\0{slot}\0")
+    for marker, slot in zip(markers, slots, strict=True):
+        template = template.replace(f'"{marker}"', f"\0{{{slot}}}\0")
     # JSON contains no raw NUL: every other part is a slot.
     return template.split("\0")
 

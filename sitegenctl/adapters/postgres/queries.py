@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -23,6 +24,7 @@ from sitegenctl.domain.diagnosis.listing import (
     SortBy,
     order_number,
 )
+from sitegenctl.domain.orders.operation import idle_in
 from sitegenctl.domain.orders.order import (
     OPEN_STATUSES,
     PROMISED_STATUSES,
@@ -31,7 +33,7 @@ from sitegenctl.domain.orders.order import (
     Order,
     OrderStatus,
 )
-from sitegenctl.domain.orders.run import OPERATOR_RESTORE, STARTS, Announcement
+from sitegenctl.domain.orders.run import OPERATOR_RESTORE, OPERATOR_UNDO, STARTS, Announcement
 from sitegenctl.domain.orders.run_reader import read_history
 
 # Newest log rows that the history of an order is read from; a run writes about 25.
@@ -360,6 +362,7 @@ def order_of(row: asyncpg.Record) -> Order:
         parsed if isinstance(parsed, dict) else {}
         for parsed in (parse_details(row["announcement"]), parse_details(row["journal_details"]))
     )
+    idle = _idle(row, details)
     onboarding = Onboarding.COMPLETE if row["is_complete"] else Onboarding.PARTIAL
     journal = None
     if row["journal_step"] is not None:
@@ -384,8 +387,8 @@ def order_of(row: asyncpg.Record) -> Order:
         updated_at=row["updated_at"],
         site_url=row["site_url"],
         admin_notes=row["admin_notes"],
-        idle=row["idle"],
-        changed_at=row["read_at"] - row["idle"] if row["idle"] is not None else None,
+        idle=idle,
+        changed_at=row["read_at"] - idle if idle is not None else None,
         due_at=row["due_at"],
         due_in=row["due_in"],
         last_log_id=row["last_log_id"] or 0,
@@ -401,6 +404,17 @@ def order_of(row: asyncpg.Record) -> Order:
         last_error=row["last_error"],
         run_lock_held=row["run_lock_held"],
     )
+
+
+def _idle(row: asyncpg.Record, journal: Mapping[str, Any]) -> timedelta | None:
+    """Since the order's last change; an undo as the last change does not count, because it made the order as before."""
+    idle: timedelta | None = row["idle"]
+    undone_ago: timedelta | None = row["journal_age"]
+    if idle is None or undone_ago is None or row["steps"][-1] != OPERATOR_UNDO:
+        return idle
+    before = idle_in(journal)
+    # Both times are those of the transaction of the undo, unless something changed the order afterwards.
+    return idle + before if before is not None and undone_ago - idle < timedelta(milliseconds=1) else idle
 
 
 def parse_details(text: str | None) -> Any:

@@ -19,7 +19,7 @@ from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.plans.plan import Action, Step
 from sitegenctl.domain.ports import Actor, TransitionFailure, TransitionResult
-from sitegenctl.domain.queue.task import TaskState
+from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.errors import SourceError
 
 # NO KEY UPDATE, not UPDATE: a worker's log row takes KEY SHARE on its order and must not wait for this lock.
@@ -118,10 +118,9 @@ def changes_of(steps: Sequence[Step], actor: Actor, mark: str) -> list[Change]:
             details["resume"] = step.resume
         if step.revoke:
             details["withdrawn"] = [task.task_id for task in step.revoke]
-            details["revoked"] = [
-                {"task_id": task.task_id, "waited": task.state is not TaskState.RUNNING, "resume": task.resume}
-                for task in step.revoke
-            ]
+            details["revoked"] = [_revoked(task) for task in step.revoke]
+        if step.idle is not None:
+            details["idle"] = round(step.idle.total_seconds(), 3)
         if step.trash:
             details |= {"files": "trash", "file_count": step.files}
         if step.untrash is not None:
@@ -151,6 +150,17 @@ def rollbacks_of(steps: Mapping[int, Step], actor: Actor, mark: str, reasons: Ma
         status = step.before if step.after else None
         changes.append(Change(order_id=step.order_id, expected=expected, status=status, row=row))
     return changes
+
+
+def _revoked(task: LiveTask) -> dict[str, Any]:
+    """What an undo needs of a task that is removed."""
+    return {
+        "task_id": task.task_id,
+        "waited": task.state is not TaskState.RUNNING,
+        "resume": task.resume,
+        "attempt": task.attempt,
+        "eta": task.eta.isoformat() if task.eta is not None else None,
+    }
 
 
 def _details_of_undo(step: Step) -> dict[str, Any]:

@@ -139,6 +139,12 @@ def _enqueue(queue: Any, recorder: Recorder, options: RqOptions, publication: Pu
         ACTOR_FIELD: publication.actor,
         RETRIES_FIELD: RETRIES,
     }
+    if publication.attempt > 1:
+        fields["retries_left"] = max(RETRIES + 1 - publication.attempt, 0)
+    if publication.eta is not None:
+        # As RQ's scheduler expects it. Source: Queue.schedule_job, 1.15 to 3.0.
+        fields["status"] = "scheduled"
+        queueing = ("ZADD", options.registry("scheduled"), int(publication.eta.timestamp()), job_id)
     return [
         ("DEL", options.job(job_id)),
         *(("ZREM", options.registry(kind), job_id) for kind in kinds),

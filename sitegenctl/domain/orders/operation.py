@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -17,6 +17,9 @@ from sitegenctl.domain.orders.run import OPERATOR_FAILED_SUFFIX, OPERATOR_PREFIX
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 _TIME_LENGTH, _RANDOM_LENGTH = 7, 3
+
+# A century, in seconds: more is no idle time.
+_MAX_IDLE = 100 * 365 * 86_400
 
 _ID = re.compile(rf"[{_DIGITS}]{{{_TIME_LENGTH}}}-[{_DIGITS}]{{{_RANDOM_LENGTH}}}")
 
@@ -55,6 +58,8 @@ class RevokedTask:
     task_id: str
     waited: bool = False  # no worker ran it
     resume: bool = True
+    attempt: int = 1  # from 1
+    eta: datetime | None = None  # aware; it was held until then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +82,7 @@ class JournalRow:
     trashes: bool = False  # the files were to be moved to the trash
     file_count: int = 0  # of these, when it was planned
     undoes: str | None = None  # the operation that it reverses
+    idle: timedelta | None = None  # since the order's last change, when it was planned
     at: datetime | None = None  # by the log's clock, naive
     age: timedelta | None = None
 
@@ -118,6 +124,7 @@ def journal_row(row: LogRow) -> JournalRow | None:
         trashes=details.get("files") == "trash",
         file_count=count if isinstance(count := details.get("file_count"), int) else 0,
         undoes=text("undoes"),
+        idle=idle_in(details),
         at=row.created_at,
         age=row.age,
     )
@@ -127,8 +134,31 @@ def _revoked(details: dict[str, Any]) -> Iterable[RevokedTask]:
     tasks = details.get("revoked")
     for task in tasks if isinstance(tasks, list) else ():
         if isinstance(task, dict) and isinstance(task.get("task_id"), str):
-            resume = task.get("resume") is not False
-            yield RevokedTask(task_id=task["task_id"], waited=task.get("waited") is True, resume=resume)
+            attempt = task.get("attempt")
+            yield RevokedTask(
+                task_id=task["task_id"],
+                waited=task.get("waited") is True,
+                resume=task.get("resume") is not False,
+                attempt=attempt if isinstance(attempt, int) and attempt > 0 else 1,
+                eta=_time(task.get("eta")),
+            )
+
+
+def idle_in(details: Mapping[str, Any]) -> timedelta | None:
+    """How long the order had been unchanged, by the details of a journal row; None where they don't say."""
+    seconds = details.get("idle")
+    if not isinstance(seconds, int | float) or not 0 <= seconds < _MAX_IDLE:
+        return None
+    return timedelta(seconds=seconds)
+
+
+def _time(value: Any) -> datetime | None:
+    """A time with its zone in ISO 8601."""
+    try:
+        time = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return time if time.tzinfo is not None else None
 
 
 class EntryOutcome(StrEnum):

@@ -103,6 +103,7 @@ def _cancel(
         last_log_id=None if is_running or order is None else order.last_log_id,
         revoke=tasks,
         terminate=terminate,
+        idle=order.idle if order else None,
         verb="cancelled" if sets_status else "revoked",
         details=(*(["on hold"] if sets_status else []), *describe_revoked(tasks)),
     )

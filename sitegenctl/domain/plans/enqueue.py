@@ -138,6 +138,7 @@ def _enqueue(order: Order, task_id: str, *, resume: bool = True, verb: str) -> S
         last_log_id=order.last_log_id,
         publish=task_id,
         resume=resume and not was_reset,
+        idle=order.idle,
         verb=verb,
         details=onboarding_warning(order),
     )

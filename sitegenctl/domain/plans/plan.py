@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -153,6 +154,9 @@ class Step:
     restores: JournalEntry | None = None  # the journal row that is the newest again once that is undone
     publish: str | None = None  # the id of a new task, named in the journal before it exists
     resume: bool = True
+    eta: datetime | None = None  # the new task waits until then
+    attempt: int = 1  # of the new task, from 1
+    idle: timedelta | None = None  # since the order's last change, as planned
     requeue: LiveTask | None = None  # a task to return to the queue
     worker_dead: bool = False  # an operator has confirmed that no living worker has that task
 

@@ -173,6 +173,7 @@ def _reset(order: Order, snapshot: Snapshot, options: ResetOptions, new_task_id:
         files=files.count if files is not None else 0,
         publish=new_task_id() if options.enqueue else None,
         resume=False,
+        idle=order.idle,
         verb="reset",
         details=(*details, *describe_revoked(tasks)),
     )

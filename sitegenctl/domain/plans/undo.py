@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from sitegenctl.domain.diagnosis.describe import describe_age, describe_files, describe_task
+from sitegenctl.domain.diagnosis.describe import describe_age, describe_files, describe_task, describe_time
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.operation import JournalRow, Operation, OperationKind, journal_row
@@ -275,8 +275,12 @@ class _Undo:
             details.append(f"{describe_files(SiteFiles(count=row.file_count, size=None))} from the trash")
         if before.last_journal == OPERATOR_CANCEL and after is not OrderStatus.GENERATING:
             details.append("on hold again")
+        removed = row.revoked[0] if publish is not None else None
+        eta = removed.eta if removed is not None and removed.eta and removed.eta > self.snapshot.now else None
+        attempt = removed.attempt if removed is not None else 1
         if publish is not None:
-            details.append("its task published again")
+            wait = f", not to start before {describe_time(eta, self.snapshot.now)}" if eta is not None else ""
+            details.append(f"its task published again{wait}{f', attempt {attempt}' if attempt > 1 else ''}")
         return Step(
             order_id=order.order_id,
             action=Action.UNDO,
@@ -286,6 +290,10 @@ class _Undo:
             revoke=tasks,
             publish=publish,
             resume=all(task.resume for task in row.revoked[:1]),
+            eta=eta,
+            attempt=attempt,
+            # A task that is published again is on its way for a moment.
+            idle=row.idle + row.age if publish is None and row.idle is not None and row.age is not None else None,
             undoes=replace(row, task_id=self._task_id),
             untrash=self._trashed,
             restores=self._announcement(),

@@ -177,3 +177,5 @@ class Publication:
     resume: bool
     actor: str
     enqueued_at: datetime
+    eta: datetime | None = None  # it waits until then
+    attempt: int = 1  # from 1
