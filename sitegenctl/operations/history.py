@@ -24,7 +24,7 @@ from sitegenctl.domain.statistics.activity import (
     with_lateness,
 )
 from sitegenctl.domain.statistics.statistics import LEAD
-from sitegenctl.errors import SourceError
+from sitegenctl.errors import SourceError, UsageProblem
 from sitegenctl.operations.follow import Notice, tail_all
 from sitegenctl.operations.overview import runs_of
 
@@ -46,9 +46,15 @@ async def past(
 ) -> Past:
     """Read the runs and operations since then, oldest first; times as in ``OrdersStore.log_window``.
 
-    A run that ends after ``until`` is unfinished. ``last`` keeps the newest ones.
+    A run that ends after ``until`` is unfinished. ``last`` keeps the newest ones. Raises ``UsageProblem`` for a period
+    that ends before it begins.
     """
     window = await orders.log_window(since, lead=LEAD, until=until)
+    if until is not None and window.since >= window.until:
+        raise UsageProblem(
+            f"the period ends before it begins: {window.since:%Y-%m-%d %H:%M:%S} to {window.until:%Y-%m-%d %H:%M:%S}",
+            hint="--since is the earlier time, for example --since 40m --until 30m",
+        )
     found: list[Activity] = []
     if only.wants_runs:
         found += [run_activity(run) async for run in runs_of(orders, window, bounds_only=True)]

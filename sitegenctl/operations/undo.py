@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.orders.operation import Operation, is_operation_id
 from sitegenctl.domain.plans.undo import latest
 from sitegenctl.domain.ports import Sources
 from sitegenctl.errors import Refused, UsageProblem
+from sitegenctl.operations.observe import QueueCache
+from sitegenctl.operations.planners import UndoPlanner
 
 # Operations of the operator that are searched: with a user of cron, most are runs of maintain.
 _NEWEST = 200
@@ -38,3 +41,14 @@ async def operations_to_undo(sources: Sources, operation_id: str | None) -> Sequ
     if operation is None:
         raise Refused(f"no operation {operation_id}", hint=_LIST)
     return [operation]
+
+
+async def undoable_orders(sources: Sources, operations: Sequence[Operation]) -> list[int]:
+    """The number of orders for which each of these operations can be undone now."""
+    order_ids = [[entry.order_id for entry in each.entries] for each in operations]
+    cache = QueueCache(queue=sources.queue, order_ids=set(chain(*order_ids)))
+    plans = [
+        await UndoPlanner(operation=each).plan(sources, ids, cache)
+        for each, ids in zip(operations, order_ids, strict=True)
+    ]
+    return [len(plan.steps) for plan in plans]

@@ -18,9 +18,21 @@ from sitegenctl.render.text import hanging, iso, neutralise, shorten
 HISTORY_COLUMNS = (
     *("kind", "at", "outcome", "order_id", "customer", "duration_seconds", "reason"),
     *("operation", "actor", "host", "command", "orders", "rolled_back", "undoes", "log_id"),
-    "late_seconds",
+    *("late_seconds", "undone_by"),
 )
-ENTRY_COLUMNS = ("order_id", "customer", "step", "before", "after", "outcome", "task_id", "message", "at", "log_id")
+ENTRY_COLUMNS = (
+    "order_id",
+    "customer",
+    "step",
+    "before",
+    "after",
+    "outcome",
+    "task_id",
+    "message",
+    "at",
+    "log_id",
+    "undone_by",
+)
 
 _MARKS = {
     ActivityOutcome.GENERATED: "✓",
@@ -59,6 +71,7 @@ def operation_data(operation: Operation) -> dict[str, Any]:
         "host": operation.host,
         "command": operation.command,
         "undoes": operation.undoes,
+        "undone_by": operation.undone_by.operation if operation.undone_by is not None else None,
         "orders": len(operation.entries),
         "rolled_back": sum(entry.outcome is EntryOutcome.ROLLED_BACK for entry in operation.entries),
     }
@@ -73,6 +86,7 @@ def entry_data(entry: OperationEntry, customers: Mapping[int, str]) -> dict[str,
         customer=customers.get(entry.order_id),
         outcome=str(entry.outcome),
         message=shown.message,
+        undone_by=entry.undone_by.operation if entry.undone_by is not None else None,
     )
 
 
@@ -115,7 +129,11 @@ def activity_cells(activity: Activity, today: datetime | None) -> tuple[str, ...
     operation = activity.operation
     orders = [str(entry.order_id) for entry in operation.entries]
     who = f"{operation.actor or 'unknown'}@{operation.host or 'unknown'}"
-    details = [operation.operation_id or "", f"{activity.rolled_back} rolled back" if activity.rolled_back else ""]
+    details = [
+        operation.operation_id or "",
+        f"{activity.rolled_back} rolled back" if activity.rolled_back else "",
+        "undone" if operation.undone_by is not None else "",
+    ]
     what, count = operation.command or "unknown", orders[0] if len(orders) == 1 else f"{len(orders)} orders"
     return time, what, count, who, "", "  ".join(filter(None, details))
 
@@ -163,13 +181,15 @@ def _operation_text(operation: Operation) -> str:
         text += f"  {failed} rolled back"
     if operation.undoes:
         text += f"  undoes {operation.undoes}"
+    if operation.undone_by is not None:
+        text += f"  undone by {operation.undone_by.operation}"
     return f"{text}  {operation.operation_id}" if operation.operation_id else text
 
 
 def operation_text(operation: Operation, customers: Mapping[int, str], screen: Screen) -> str:
     """An operation with its orders, before, after and outcome."""
     at = f"{operation.at:%Y-%m-%d %H:%M:%S}" if operation.at else "at an unknown time"
-    heading = f"{operation.operation_id}  {operation.command}  by {operation.actor}@{operation.host}  {at}"
+    headings = [f"{operation.operation_id}  {operation.command}  by {operation.actor}@{operation.host}  {at}"]
     columns = (
         Column(heading="order", number=True),
         Column(heading="customer", may_shrink=True, from_width=70),
@@ -185,11 +205,15 @@ def operation_text(operation: Operation, customers: Mapping[int, str], screen: S
                 customers.get(entry.order_id) or "-",
                 entry.row.before or "-",
                 entry.row.after or entry.row.before or "-",
-                entry.outcome.replace("-", " "),
+                "undone" if entry.undone_by is not None else entry.outcome.replace("-", " "),
                 entry.rollback.message if entry.rollback is not None else entry.row.reason,
             ),
             severity=Severity.FAULT if entry.rollback is not None else Severity.OK,
         )
         for entry in operation.entries
     ]
-    return f"{neutralise(heading)}\n{table(columns, lines, screen, indent=2)}"
+    if (undo := operation.undone_by) is not None:
+        later = f", {describe_age(undo.at - operation.at)} later" if undo.at and operation.at else ""
+        headings.append(f"undone by {undo.operation}  by {undo.actor}@{undo.host}{later}")
+    shown = "".join(f"{neutralise(line)}\n" for line in headings)
+    return f"{shown}{table(columns, lines, screen, indent=2)}"

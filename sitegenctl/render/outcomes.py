@@ -54,15 +54,15 @@ def outcomes_report(
     )
 
 
-CANDIDATE_COLUMNS = ("operation", "age_seconds", "actor", "host", "command", "orders")
+CANDIDATE_COLUMNS = ("operation", "age_seconds", "actor", "host", "command", "orders", "undoable")
 
 
 # Commands that ``undo`` leaves alone.
 _NOT_UNDONE = frozenset({"repair", "trash restore", "undo"})
 
 
-def candidates_report(operations: Sequence[Operation], *, selector: str | None = None) -> Report:
-    """The operations that ``undo`` may mean, newest first."""
+def candidates_report(operations: Sequence[Operation], counts: Sequence[int], *, selector: str | None = None) -> Report:
+    """The operations that ``undo`` may mean, newest first; ``counts`` are the orders that each can be undone for."""
     ages = [operation.entries[0].row.age for operation in operations]
     rows = [
         row_of(
@@ -71,12 +71,13 @@ def candidates_report(operations: Sequence[Operation], *, selector: str | None =
             operation=operation.operation_id,
             age_seconds=age,
             orders=len(operation.entries),
+            undoable=count,
         )
-        for operation, age in zip(operations, ages, strict=True)
+        for operation, age, count in zip(operations, ages, counts, strict=True)
     ]
     columns = [
         *(Column(heading=name) for name in ("operation", "age", "by", "command")),
-        Column(heading="orders", number=True),
+        *(Column(heading=name, number=True) for name in ("orders", "can be undone")),
     ]
     lines = [
         Line(
@@ -86,11 +87,13 @@ def candidates_report(operations: Sequence[Operation], *, selector: str | None =
                 f"{operation.actor}@{operation.host}",
                 operation.command or "",
                 str(len(operation.entries)),
+                str(count),
             ]
         )
-        for operation, age in zip(operations, ages, strict=True)
+        for operation, age, count in zip(operations, ages, counts, strict=True)
     ]
-    hint = Remedy(command=Command.UNDO, operation=operations[0].operation_id, advice="name the operation, for example")
+    example = next((each for each, count in zip(operations, counts, strict=True) if count), operations[0])
+    hint = Remedy(command=Command.UNDO, operation=example.operation_id, advice="name the operation, for example")
     return Report(
         command="undo",
         data={"candidates": rows},

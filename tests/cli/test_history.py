@@ -120,6 +120,8 @@ def test_an_operation_that_changed_nothing_has_no_id(world: World) -> None:
         (("history", "abc"), "abc is not the id of an operation"),
         (("history", "1v3k8q2-aaa", "--since", "1h"), "cannot be combined"),
         (("history", "--since", "yesterday"), "--since yesterday: neither an age"),
+        (("history", "--since", "30m", "--until", "40m"), "the period ends before it begins"),
+        (("history", "--since", "2026-01-31T08:00", "--until", "2026-01-31T07:00"), "the period ends before it begins"),
         (("history", "-f", "-o", "csv"), "csv needs one"),
         (("history", "-f", "--until", "1h"), "mutually exclusive"),
         (("logs", "--until-done"), "--until-done needs orders"),

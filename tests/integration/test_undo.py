@@ -141,11 +141,18 @@ def test_undo_alone_takes_the_latest_and_lists_candidates(world: World, run: Run
         world.order(order_id)
     first, second = (run("enqueue", str(order_id))[1]["data"]["operation"] for order_id in (1, 2))
     code, report = run("undo")
-    assert (code, [each["operation"] for each in report["data"]["candidates"]]) == (4, [second, first])
+    candidates = [(each["operation"], each["undoable"]) for each in report["data"]["candidates"]]
+    assert (code, candidates) == (4, [(second, 1), (first, 1)])
     assert report["errors"][0]["hint"] == f"name the operation, for example: sitegenctl undo {second}"
     assert run("undo", second)[0] == 0
     code, report = run("undo")
     assert (code, kinds(report), world.queued_ids()) == (0, {1: "done"}, [])
+    shown = json.loads(world.run("history", second, "-o", "json").stdout)["data"]
+    undo = world.run("history", "--last", "0").stdout
+    assert shown["undone_by"] == shown["entries"][0]["undone_by"]
+    assert f"undoes {second}" in undo
+    assert f"undone by {shown['undone_by']}" in undo
+    assert f"undone by {shown['undone_by']}" in world.run("history", second).stdout
     code, report = run("undo")
     assert (code, "has no operation to undo" in report["errors"][0]["message"]) == (4, True)
     assert [run("undo", each)[0] for each in (second, "0000000-000", "42")] == [0, 4, 2]

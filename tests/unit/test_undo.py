@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from sitegenctl.domain.orders.operation import JournalRow, Operation, OperationEntry, RevokedTask
+from sitegenctl.domain.orders.operation import JournalRow, Operation, RevokedTask, operations_of
 from sitegenctl.domain.orders.order import JournalEntry, LogRow, OrderStatus
 from sitegenctl.domain.orders.run_reader import read_history
 from sitegenctl.domain.plans.plan import Action, Outcome, OutcomeKind, Step
@@ -195,16 +194,17 @@ def test_undo_restores_no_hold_that_a_cancel_does_not_give(status: OrderStatus, 
 
 
 def operation(log_id: int, seconds: float, command: str = "reset", host: str = "crm", **row: Any) -> Operation:
-    values = {"log_id": log_id, "order_id": 42, "step": RESET, "message": "", "command": command}
-    return Operation(
-        operation_id=f"op-{log_id}",
-        actor="ana",
-        host=host,
-        command=command,
-        at=T0 + timedelta(seconds=seconds),
-        log_id=log_id,
-        entries=[OperationEntry(row=JournalRow(**{**values, **row}))],
-    )
+    at = T0 + timedelta(seconds=seconds)
+    values = {
+        "log_id": log_id,
+        "order_id": 42,
+        "step": RESET,
+        "message": "",
+        "command": command,
+        "operation": f"op-{log_id}",
+    }
+    (operation,) = operations_of([JournalRow(**{**values, "actor": "ana", "host": host, "at": at, **row})])
+    return operation
 
 
 FAR = operation(1, 0)
@@ -221,10 +221,11 @@ NEAR = operation(2, 1000)
         ([operation(3, 1100, "maintain")], ["op-2"]),
         ([operation(3, 1100, "undo", undoes="op-2", step="OPERATOR_UNDO")], ["op-1"]),
         ([operation(3, 1100, "undo", undoes="op-2", step="OPERATOR_UNDO_BEGIN")], ["op-2"]),  # it was killed
-        ([replace(operation(3, 1100), operation_id=None)], ["op-2"]),  # of an older release
+        ([operation(3, 1100, operation=None)], ["op-2"]),  # of an older release
     ],
 )
 def test_latest_operation_is_undone_unless_it_is_ambiguous(others: list[Operation], expected: list[str]) -> None:
-    found = latest([FAR, NEAR, *others], host="crm")
+    rows = [entry.row for each in (FAR, NEAR, *others) for entry in each.entries]
+    found = latest(operations_of(rows), host="crm")
     assert [each.operation_id for each in found] == expected
     assert latest([], host="crm") == []

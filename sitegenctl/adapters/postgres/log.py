@@ -120,6 +120,13 @@ SELECT {_COLUMNS} FROM site_generation_logs
  ORDER BY id
 """  # noqa: S608 - constants of this module
 
+#: The journal rows of the orders $1, with an id above $2, that undo the operation $3 or that name it otherwise.
+UNDOS = f"""
+SELECT {_COLUMNS} FROM site_generation_logs
+ WHERE order_id = ANY($1::bigint[]) AND id > $2 AND step LIKE 'OPERATOR\\_UNDO%' AND strpos(details::text, $3) > 0
+ ORDER BY id + 0
+"""  # noqa: S608 - constants of this module
+
 NEWEST_ID = "SELECT coalesce(max(id), 0) AS id FROM site_generation_logs"
 
 _BOUNDS = ", ".join(f"'{step}'" for step in sorted(STARTS | OUTCOME_STEPS))

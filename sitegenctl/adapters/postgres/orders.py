@@ -171,6 +171,8 @@ class PostgresOrders:
                 rows += found
                 first, last = last + 1, last + _JOURNAL_WINDOW
             if rows:
+                undos = await self._main.fetch(log.UNDOS, {row.order_id for row in rows}, rows[0].log_id, operation)
+                rows += filter(None, map(journal_row, map(_log_row, undos)))
                 return operations_of(rows)[0]
         return None
 

@@ -19,7 +19,7 @@ async def undo(
 ) -> int:
     """Reverse what a command did to orders."""
     from sitegenctl.operations.planners import UndoPlanner
-    from sitegenctl.operations.undo import operations_to_undo
+    from sitegenctl.operations.undo import operations_to_undo, undoable_orders
     from sitegenctl.render.outcomes import candidates_report
     from sitegenctl.render.output import write
 
@@ -28,7 +28,10 @@ async def undo(
         with progress():
             chosen, *others = await operations_to_undo(session, operation)
         if others:
-            return write(candidates_report([chosen, *others], selector=session.settings.selector), call.output)
+            candidates = [chosen, *others]
+            with progress():
+                counts = await undoable_orders(session, candidates)
+            return write(candidates_report(candidates, counts, selector=session.settings.selector), call.output)
         order_ids = [entry.order_id for entry in chosen.entries]
         result = await execute(call, session, UndoPlanner(operation=chosen), order_ids, options)
     return report(call, result, options.done)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from sitegenctl.domain.orders.order import LogRow
-from sitegenctl.domain.orders.run import OPERATOR_FAILED_SUFFIX, OPERATOR_PREFIX, OPERATOR_UNDO_BEGIN
+from sitegenctl.domain.orders.run import OPERATOR_FAILED_SUFFIX, OPERATOR_PREFIX, OPERATOR_UNDO, OPERATOR_UNDO_BEGIN
 
 # Crockford's base 32: no letter that is mistaken for a digit.
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -175,6 +175,7 @@ class OperationEntry:
 
     row: JournalRow
     rollback: JournalRow | None = None
+    undone_by: JournalRow | None = None
 
     @property
     def order_id(self) -> int:
@@ -212,16 +213,26 @@ class Operation:
         """The operation that it reverses."""
         return next((entry.row.undoes for entry in self.entries if entry.row.undoes), None)
 
+    @property
+    def undone_by(self) -> JournalRow | None:
+        """The row of the operation that reversed it for any of its orders."""
+        return next((entry.undone_by for entry in self.entries if entry.undone_by), None)
+
 
 def operations_of(rows: Iterable[JournalRow]) -> list[Operation]:
     """Group journal rows, lowest id first, into operations; a row without an id is one of its own."""
     groups: dict[str | int, list[JournalRow]] = {}
+    undone: dict[tuple[str, int], JournalRow] = {}
     for row in rows:
         groups.setdefault(row.operation or row.log_id, []).append(row)
-    return [_operation(group) for group in groups.values()]
+        if row.undoes is not None and row.step == OPERATOR_UNDO:
+            undone[row.undoes, row.order_id] = row
+        elif row.undoes is not None and row.is_rollback:
+            undone.pop((row.undoes, row.order_id), None)
+    return [_operation(group, undone) for group in groups.values()]
 
 
-def _operation(rows: Sequence[JournalRow]) -> Operation:
+def _operation(rows: Sequence[JournalRow], undone: Mapping[tuple[str, int], JournalRow]) -> Operation:
     first = rows[0]
     entries: dict[int, OperationEntry] = {}
     for row in rows:
@@ -237,5 +248,8 @@ def _operation(rows: Sequence[JournalRow]) -> Operation:
         command=first.command,
         at=first.at,
         log_id=first.log_id,
-        entries=tuple(entries.values()),
+        entries=tuple(
+            replace(entry, undone_by=undone.get((first.operation or "", order_id)))
+            for order_id, entry in entries.items()
+        ),
     )

@@ -78,18 +78,12 @@ def latest(operations: Sequence[Operation], *, host: str) -> Sequence[Operation]
 
     That is the case if another one began within ``CLOSE`` before it, or if it was begun at another host.
     """
-    undone = {
-        entry.row.undoes
-        for operation in operations
-        for entry in operation.entries
-        if entry.row.step == OPERATOR_UNDO and entry.rollback is None
-    }
     standing = [
         operation
         for operation in sorted(operations, key=lambda each: each.log_id, reverse=True)
         if operation.kind is OperationKind.OPERATOR
         and operation.operation_id is not None
-        and operation.operation_id not in undone
+        and operation.undone_by is None
         and operation.undoes is None
         # A restore moves files only: the operation before it can be undone.
         and any(entry.rollback is None and entry.row.step != Action.RESTORE for entry in operation.entries)
