@@ -65,6 +65,9 @@ ENQUEUE, MAINTAIN = ("operator", "failed", "enqueue"), ("maintenance", "done", "
         (("--by", "walter"), []),
         (("--search", "TEMPLATE"), [EIGHT]),
         (("--search", "ana souza", "--kind", "run"), [SEVEN, EIGHT]),
+        (("--search", "operator"), [ENQUEUE]),
+        (("--search", "mainten"), [MAINTAIN]),
+        (("--search", "ru"), []),
         (("--last", "2"), [ENQUEUE, MAINTAIN]),
     ],
 )

@@ -16,6 +16,7 @@ from sitegenctl.demo.samples.plan import Manifest, plan_samples
 from sitegenctl.demo.samples.seed import restore_order, seed
 from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Condition
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.orders.operation import Operation
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.observe import observe
 from sitegenctl.session import Session
@@ -159,6 +160,18 @@ def test_ages_do_not_depend_on_the_time_zone_of_the_database(world: World) -> No
         failed.order_id,
     )[0]
     assert row["age"] == pytest.approx(failed.logs[-1].age, abs=60)
+
+
+def test_operations_of_the_samples_are_found_by_their_ids(world: World) -> None:
+    seed_world(world)
+
+    async def found(session: Session) -> list[Operation | None]:
+        newest = await session.orders.newest_operations()
+        return [await session.orders.read_operation(each.operation_id or "") for each in newest]
+
+    operations = world.with_session(found)
+    assert operations
+    assert None not in operations
 
 
 def test_some_messages_are_published_by_sitegenctl(world: World) -> None:

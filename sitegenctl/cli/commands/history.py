@@ -55,7 +55,7 @@ async def history(
     ] = None,
     by: Annotated[str | None, option("--by", metavar="USER", help="Only operations of this user.")] = None,
     search: Annotated[
-        str | None, option("--search", metavar="TEXT", help="Only where customer, reason or command matches.")
+        str | None, option("--search", metavar="TEXT", help="Only where customer, reason, command or kind matches.")
     ] = None,
     last: Annotated[
         int, number("--last", "-n", min=0, max=MAX_ROWS, help="Newest N lines; 0 is all.", show_default=True)

@@ -270,10 +270,11 @@ def _history(recipe: Recipe, style: logs.RunStyle, task_id: str, actor: str) -> 
     ran = False
     for run in recipe.runs:
         if run == "cancel":
-            yield logs.operator_row(run, actor)
+            before = "GENERATING" if ran else "BUILDING"
+            yield logs.operator_row(run, actor, before=before, after="BUILDING")
         elif run == "enqueue":
             before = "GENERATING" if ran else "BUILDING"
-            yield logs.operator_row(run, actor, task_id=task_id, resume=True, before=before)
+            yield logs.operator_row(run, actor, task_id=task_id, resume=True, before=before, after="GENERATING")
         elif run == "ok":
             yield from logs.whole_run(style, resumed=ran)
         elif run.startswith("cut:"):

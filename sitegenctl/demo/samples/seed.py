@@ -12,7 +12,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,11 +27,14 @@ from sitegenctl.adapters.postgres.errors import DRIVER_ERRORS, translate
 from sitegenctl.adapters.postgres.url import asyncpg_dsn
 from sitegenctl.config.atomic_write import write_whole
 from sitegenctl.demo.samples.businesses import half_filled
+from sitegenctl.demo.samples.logs import SampleLog
 from sitegenctl.demo.samples.plan import DETAILED_UP_TO, TOUR_ORDER, Manifest, SampleOrder, plan_samples
 from sitegenctl.demo.samples.recipes import FOREIGN
 from sitegenctl.demo.samples.sites import remove_sites, write_sites
 from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.domain.orders.operation import new_operation_id
 from sitegenctl.domain.orders.order import Onboarding
+from sitegenctl.domain.orders.run import OPERATOR_PREFIX
 from sitegenctl.session import backend_class
 
 #: The name of the file for the manifest.
@@ -156,6 +159,7 @@ async def _insert(connection: asyncpg.Connection, orders: Sequence[SampleOrder],
     started = [order for order in orders if order.onboarding is not Onboarding.MISSING]
     logs = [
         {**vars(row), "order_id": order.order_id, "created_at": clocks["local"] - timedelta(seconds=row.age)}
+        | _operation(row, now)
         for order in orders
         for row in order.logs
     ]
@@ -164,6 +168,14 @@ async def _insert(connection: asyncpg.Connection, orders: Sequence[SampleOrder],
     await _copy(connection, schema.site_deliverables, [_briefing_row(order, now) for order in orders if order.briefing])
     # Ids grow with time, as in a real system.
     await _copy(connection, schema.site_generation_logs, sorted(logs, key=lambda row: row["created_at"]))
+
+
+def _operation(row: SampleLog, now: datetime) -> dict[str, Any]:
+    """The details of a journal row with the id of its operation, which has the time of the row."""
+    if not row.step.startswith(OPERATOR_PREFIX):
+        return {}
+    operation = new_operation_id(now.replace(tzinfo=UTC) - timedelta(seconds=row.age))
+    return {"details": {**(row.details or {}), "operation": operation}}
 
 
 async def _copy(connection: asyncpg.Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:

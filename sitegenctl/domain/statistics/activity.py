@@ -34,6 +34,9 @@ class ActivityOutcome(StrEnum):
     DONE = "done"  # an operation
 
 
+# A shorter text is the beginning of too many kinds and outcomes.
+_MIN_WORD = 3
+
 _OUTCOMES = {
     RunOutcome.SUCCESS: ActivityOutcome.GENERATED,
     RunOutcome.ERROR: ActivityOutcome.FAILED,
@@ -135,7 +138,7 @@ class ActivityFilter:
     outcomes: frozenset[ActivityOutcome] = frozenset()
     kinds: frozenset[ActivityKind] = frozenset()
     by: str | None = None  # the operator, as user or user@host
-    search: str | None = None  # a part of a customer, reason, command or operator, in any case
+    search: str | None = None  # a part of a customer, reason, command or operator, or the beginning of kind or outcome
 
     @property
     def wants_runs(self) -> bool:
@@ -170,6 +173,8 @@ class ActivityFilter:
         if self.search is None:
             return True
         wanted = self.search.casefold()
+        if len(wanted) >= _MIN_WORD and any(str(each).startswith(wanted) for each in (activity.kind, activity.outcome)):
+            return True
         return any(wanted in (text or "").casefold() for text in (*texts, *(customers.get(each) for each in orders)))
 
 
