@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.liveness import Liveness, StaleClaim, separate_claims
@@ -40,27 +41,20 @@ async def inspect_order(sources: Sources, order_id: int, *, last: int = 10) -> O
     """Read one order and the ``last`` rows of its log. Raises ``Refused`` when it does not exist and has no task."""
     attempts = Attempts()
     snapshot = await observe(sources, [order_id], check_hollow=True, worker_details=True, attempts=attempts)
-    unanswered = dict(snapshot.unanswered)
     if Source.DATABASE in snapshot.errors:
-        return OrderView(order_id=order_id, snapshot=snapshot, unanswered=unanswered)
+        return OrderView(order_id=order_id, snapshot=snapshot, unanswered=snapshot.unanswered)
     if order_id not in snapshot.orders and not snapshot.tasks_of(order_id):
         raise Refused(f"there is no order {order_id}")
     if snapshot.tasks_of(order_id):
         snapshot = await with_forecast(sources, snapshot, attempts)
-    rows: Sequence[LogRow] = ()
-    tasks: Sequence[TaskDetails] = ()
     # A source may fail after the snapshot: what was read is shown all the same.
-    try:
-        rows = await sources.orders.read_log([order_id], last=max(last, COUNTED_ROWS))
-    except SourceError as exc:
-        unanswered[Source.DATABASE] = exc.message
+    newest = partial(sources.orders.read_log, [order_id], last=max(last, COUNTED_ROWS))
+    rows = await attempts.make(Source.DATABASE, newest) or ()
     log = newest_rows(rows, last)
     read_at = utc_now()  # the rows' ages are as of this moment
-    if last and Source.BROKER not in snapshot.errors:
-        try:
-            tasks = await _tasks_of(sources, snapshot, order_id, log)
-        except SourceError as exc:
-            unanswered[Source.BROKER] = exc.message
+    ask = partial(_tasks_of, sources, snapshot, order_id, log)
+    tasks = (await attempts.make(Source.BROKER, ask) if last else None) or ()
+    snapshot = replace(snapshot, hints=attempts.hints)
     entries = timeline(log, tasks, now=read_at + snapshot.clock_offset)
     return OrderView(
         order_id=order_id,
@@ -68,7 +62,7 @@ async def inspect_order(sources: Sources, order_id: int, *, last: int = 10) -> O
         log=log,
         timeline=entries,
         rows_left_out=len(rows) - len(log),
-        unanswered=unanswered,
+        unanswered={**attempts.errors, **snapshot.unanswered},
     )
 
 

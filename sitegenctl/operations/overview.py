@@ -35,7 +35,7 @@ async def overview(sources: Sources, attempts: Attempts | None = None) -> Overvi
     )
     counts = await attempts.make(Source.DATABASE, lambda: count_runs(orders, HOUR, DAY, known=snapshot.orders))
     last_hour, last_day = counts or (None, None)
-    snapshot = await with_forecast(sources, snapshot, attempts)
+    snapshot = replace(await with_forecast(sources, snapshot, attempts), hints=attempts.hints)
     has_database = by_status is not None and Source.DATABASE not in snapshot.errors
     has_broker = Source.BROKER not in snapshot.errors
     roster = snapshot.roster

@@ -7,8 +7,10 @@ from collections import defaultdict
 
 import asyncpg
 
-from sitegenctl.adapters.postgres.connection import TABLES
-from sitegenctl.domain.health.access import ColumnAccess, DatabaseAccess
+from sitegenctl.domain.health.access import NEEDED_COLUMNS, ColumnAccess, DatabaseAccess
+
+#: The tables that sitegenctl reads.
+TABLES = tuple(NEEDED_COLUMNS)
 
 # to_regclass, so that the search_path selects the table as in every other query. A sequence is listed if the default of
 # the column uses it and our role may not; the sequence of an identity column needs no grant.

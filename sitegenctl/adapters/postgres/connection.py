@@ -14,30 +14,17 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from urllib.parse import parse_qsl, unquote, urlsplit
+from functools import partial
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
-from sitegenctl.adapters.postgres.errors import DRIVER_ERRORS, connection_error, no_host, translating
+from sitegenctl.adapters.postgres.access import read_access
+from sitegenctl.adapters.postgres.errors import DRIVER_ERRORS, connection_error, no_host, translate
+from sitegenctl.adapters.postgres.time_limits import time_limit
 from sitegenctl.adapters.postgres.url import one_per_host
-from sitegenctl.domain.health.access import NEEDED_COLUMNS, hidden_rows
-from sitegenctl.errors import SourceError, TimedOut, Unreachable
-
-# The function of PostgreSQL that raises if `row_security = off` and a policy would hide rows.
-_ROW_SECURITY_CHECK = "check_enable_rls"
-
-#: The tables that sitegenctl reads.
-TABLES = tuple(NEEDED_COLUMNS)
-
-# For a canceled query: its role, and the time limit of the server in milliseconds, 0 for none.
-_TIME_LIMIT = """
-SELECT current_user::text AS role, reset_val::int AS milliseconds FROM pg_settings WHERE name = 'statement_timeout'
-"""
-
-_HIDDEN = """
-SELECT current_user::text AS role,
-       array(SELECT t FROM unnest($1::text[]) t WHERE row_security_active(to_regclass(t))) AS tables
-"""
+from sitegenctl.domain.health.access import why_not_readable, why_not_writable
+from sitegenctl.errors import SourceError, Unreachable
 
 
 async def connect(dsn: str, *, timeout: float) -> asyncpg.Connection:
@@ -94,6 +81,7 @@ class Database:
     def __init__(self, dsn: str, *, timeout: float, read_only: bool = False) -> None:
         self._dsn = dsn
         self._timeout = timeout
+        self._read_only = read_only
         # One round trip. row_security = off raises an error where row-level security would hide rows.
         self._begin = (
             f"BEGIN {'READ ONLY' if read_only else ''}; SET LOCAL row_security = off;"
@@ -128,22 +116,35 @@ class Database:
         Raises ``SourceError``, whose cause is the error of the driver.
         """
         async with self.turn:
-            connection = await self.open()
             began = time.monotonic()
-            with translating():
-                try:
-                    await connection.execute(self._begin + also)
-                    yield connection
-                    await connection.execute("COMMIT")
-                except BaseException as exc:
-                    await self._roll_back(connection, exc)
-                    if getattr(exc, "server_source_function", None) == _ROW_SECURITY_CHECK:
-                        raise await _hidden_rows(connection) from exc
-                    if isinstance(exc, asyncpg.QueryCanceledError):
-                        raise await _canceled(connection, time.monotonic() - began, self._dsn) from exc
-                    raise
+            try:
+                connection = await self._begun(also)
+                yield connection
+                await connection.execute("COMMIT")
+            except BaseException as exc:
+                await self._roll_back(exc)
+                if isinstance(exc, DRIVER_ERRORS):
+                    raise await self._explained(exc, time.monotonic() - began) from exc
+                raise
 
-    async def _roll_back(self, connection: asyncpg.Connection, why: BaseException) -> None:
+    async def _begun(self, also: str) -> asyncpg.Connection:
+        """The connection, in a new transaction; a new connection where the server ended the one that was idle."""
+        known = self._connection
+        connection = await self.open()
+        try:
+            await connection.execute(self._begin + also)
+        except DRIVER_ERRORS as exc:
+            if connection is not known or not isinstance(translate(exc), Unreachable):
+                raise
+            await self._roll_back(exc)
+            connection = await self.open()
+            await connection.execute(self._begin + also)
+        return connection
+
+    async def _roll_back(self, why: BaseException) -> None:
+        connection = self._connection
+        if connection is None:
+            return
         # After a timeout the state of the connection is unknown; after a refused statement it is usable.
         is_usable = not isinstance(why, DRIVER_ERRORS) or isinstance(why, asyncpg.PostgresError)
         if is_usable and not connection.is_closed():
@@ -154,35 +155,21 @@ class Database:
             connection.terminate()
         self._connection = None
 
+    async def _explained(self, exc: BaseException, after: float) -> SourceError:
+        """The most specific error for an error of the driver ``after`` seconds in a transaction, which has ended."""
+        if isinstance(exc, asyncpg.InsufficientPrivilegeError):
+            return await self._missing_grants() or translate(exc)
+        return await time_limit(exc, after, partial(connect, self._dsn, timeout=self._timeout), self._dsn)
 
-async def _hidden_rows(connection: asyncpg.Connection) -> SourceError:
-    """The error for tables that hide rows from a role; for a connection outside a transaction."""
-    role, tables = "of DATABASE_URL", ()
-    with suppress(*DRIVER_ERRORS):
-        async with connection.transaction(readonly=True):
-            row = await connection.fetchrow(_HIDDEN, list(TABLES))
-        role, tables = row["role"], tuple(row["tables"])
-    obstacle = hidden_rows(role, tables)
-    return SourceError(obstacle.message, hint=obstacle.hint, source="database")
-
-
-async def _canceled(connection: asyncpg.Connection, after: float, dsn: str) -> SourceError:
-    """The error for a canceled query; the code is the same for a time limit and an administrator."""
-    with translating():
-        async with connection.transaction(readonly=True):
-            # The limit may be too short for this query, too.
-            await connection.execute("SET LOCAL statement_timeout = 0")
-            row = await connection.fetchrow(_TIME_LIMIT)
-    limit, role = row["milliseconds"], row["role"]
-    if limit and after * 1000 >= limit:
-        # What the URL sets is stronger than what is set for the role.
-        in_url = "statement_timeout" in unquote(urlsplit(dsn).query)
-        return TimedOut(
-            f"the database canceled the query after {limit} ms, the statement_timeout of "
-            + ("DATABASE_URL" if in_url else f"role {role}"),
-            hint="remove statement_timeout from DATABASE_URL, or give it more time"
-            if in_url
-            else f"give it more time: ALTER ROLE {role} SET statement_timeout = '30s'",
-            source="database",
-        )
-    return SourceError("an administrator canceled the query", hint="run it again", source="database")
+    async def _missing_grants(self) -> SourceError | None:
+        """What the role lacks, as doctor reports it; None where it lacks nothing that sitegenctl needs."""
+        with suppress(SourceError, *DRIVER_ERRORS):
+            connection = await self.open()
+            async with connection.transaction(readonly=True):
+                access = await read_access(connection)
+            may_write = access.is_authoritative and not self._read_only
+            obstacle = why_not_writable(access) if may_write else why_not_readable(access)
+            # Without USAGE on the schema, its tables seem to be missing.
+            if obstacle is not None and not obstacle.is_schema:
+                return SourceError(obstacle.message, hint=obstacle.hint, source="database")
+        return None

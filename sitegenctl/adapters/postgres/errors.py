@@ -87,7 +87,11 @@ _MEANINGS = {
     ),
     "55P03": _Meaning("a table is locked by another transaction", f"a migration? list transactions: {_LIST}"),
     "57": _Meaning("the database ended the connection: {}", _LOST.hint, Unreachable),
-    "57014": _Meaning("the database canceled the query: {}", "run it again"),
+    # The server's message does not always name the cause.
+    "57014": _Meaning(
+        "the database canceled the query: its statement_timeout is too short, or an administrator canceled it",
+        "run it again; if it happens again, raise statement_timeout for the role of DATABASE_URL",
+    ),
     "57P01": _Meaning(
         "an administrator ended the connection to the database",
         "run it again; the server may be restarting",
@@ -117,9 +121,7 @@ def translating() -> Iterator[None]:
 
 def translate(exc: BaseException) -> SourceError:
     """The most specific error for an error of the driver over an open connection, in one line."""
-    if isinstance(exc, asyncpg.PostgresConnectionError) and isinstance(exc.__cause__, asyncpg.PostgresError):
-        # What the server sent before it closed the connection. asyncpg 0.29 does not keep it.
-        exc = exc.__cause__
+    exc = reported(exc)
     if isinstance(exc, TimeoutError):
         return TimedOut(
             "the database did not respond in time",
@@ -135,6 +137,12 @@ def translate(exc: BaseException) -> SourceError:
         )
         message = message.format(_first_line(exc))
     return error(message, hint=hint, source="database")
+
+
+def reported(exc: BaseException) -> BaseException:
+    """What the server sent before it closed the connection, or the error itself. asyncpg 0.29 does not keep that."""
+    is_lost = isinstance(exc, asyncpg.PostgresConnectionError)
+    return exc.__cause__ if is_lost and isinstance(exc.__cause__, asyncpg.PostgresError) else exc
 
 
 def connection_error(exc: BaseException, dsn: str) -> SourceError:

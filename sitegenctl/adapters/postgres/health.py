@@ -12,8 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from sitegenctl.adapters.postgres.access import read_access
-from sitegenctl.adapters.postgres.connection import TABLES, Database
+from sitegenctl.adapters.postgres.access import TABLES, read_access
+from sitegenctl.adapters.postgres.connection import Database
 from sitegenctl.adapters.postgres.queries import NEWEST_FINISHED
 from sitegenctl.adapters.postgres.url import asyncpg_dsn
 from sitegenctl.domain.health.postgres import PostgresFacts, Schemas, SchemaShape, TableLock

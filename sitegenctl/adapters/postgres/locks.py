@@ -7,13 +7,16 @@ connection.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import asyncpg
 
 from sitegenctl.adapters.postgres.connection import connect
-from sitegenctl.adapters.postgres.errors import DRIVER_ERRORS, translating
+from sitegenctl.adapters.postgres.errors import DRIVER_ERRORS
+from sitegenctl.adapters.postgres.time_limits import time_limit
 
 # The transaction is idle while it holds the lock, so the server's time limits must not end it. PostgreSQL before 17 has
 # no transaction_timeout, and SET would refuse the unknown name.
@@ -54,14 +57,17 @@ async def advisory_lock(dsn: str, *keys: int, timeout: float) -> AsyncIterator[a
 
     ``timeout`` is in seconds, for each statement. Raises ``SourceError``.
     """
-    connection = await connect(dsn, timeout=timeout)
+    reconnect = partial(connect, dsn, timeout=timeout)
+    connection, began = await reconnect(), time.monotonic()
     try:
-        with translating():
+        try:
             await connection.execute(_BEGIN)
             parameters = ", ".join(f"${number}" for number in range(1, len(keys) + 1))
             is_held = await connection.fetchval(f"SELECT pg_try_advisory_xact_lock({parameters})", *keys)
             if not is_held:
                 await connection.execute("ROLLBACK")
+        except DRIVER_ERRORS as exc:
+            raise await time_limit(exc, time.monotonic() - began, reconnect, dsn) from exc
         yield connection if is_held else None
     finally:
         with suppress(*DRIVER_ERRORS):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -16,7 +16,7 @@ from sitegenctl.domain.diagnosis.describe import (
     describe_time,
     describe_wait,
 )
-from sitegenctl.domain.diagnosis.remedy import Command, Remedy
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.orders.run import MAX_ATTEMPTS, RunOutcome
 from sitegenctl.domain.orders.site import MIN_SITE_FILES, SiteFiles
@@ -190,6 +190,7 @@ class Evidence:
     tasks: Sequence[LiveTask] = ()
     files: SiteFiles | None = None  # None when they were not or could not be counted
     unavailable: frozenset[Source] = frozenset()  # sources that did not respond
+    hints: Mapping[Source, Hint] = field(default_factory=dict)  # what to do about them, where it is known
     grace: timedelta = DEFAULT_GRACE
     check_hollow: bool = False  # whether a finished order is judged by its files
     taken_at: datetime | None = None
@@ -264,7 +265,7 @@ def _unknown(evidence: Evidence) -> Diagnosis | None:
     missing = [source for source in (Source.DATABASE, Source.BROKER) if source in evidence.unavailable]
     if missing:
         reasons = [f"the {source} could not be read" for source in missing]
-        return evidence.suggests(Condition.UNKNOWN, *reasons, remedy=_restore(missing[0]))
+        return evidence.suggests(Condition.UNKNOWN, *reasons, remedy=_restore(missing[0], evidence))
     order = evidence.order
     if order is None or order.status_problem is None:
         return None
@@ -272,8 +273,9 @@ def _unknown(evidence: Evidence) -> Diagnosis | None:
     return evidence.suggests(Condition.UNKNOWN, order.status_problem, remedy=remedy)
 
 
-def _restore(source: Source) -> Remedy:
-    return Remedy(advice=f"make the {source} readable again")
+def _restore(source: Source, evidence: Evidence) -> Remedy:
+    hint = evidence.hints.get(source, f"make the {source} readable again")
+    return hint if isinstance(hint, Remedy) else Remedy(advice=hint)
 
 
 def _worker_dead(order_id: int, *, wait: bool = True) -> Remedy:
@@ -478,7 +480,7 @@ def _interrupted_or_empty(evidence: Evidence) -> Diagnosis | None:
         ended = f"the last run ended in {run.outcome}, yet the order is GENERATING"
     if evidence.files is None:
         uncounted = "its files could not be counted"
-        return evidence.suggests(Condition.UNKNOWN, uncounted, ended, remedy=_restore(Source.FILES))
+        return evidence.suggests(Condition.UNKNOWN, uncounted, ended, remedy=_restore(Source.FILES, evidence))
     is_empty = run.outcome is None and evidence.files.is_empty
     condition = Condition.EMPTY if is_empty else Condition.INTERRUPTED
     return _rerunnable(evidence, condition, idle, ended, describe_files(evidence.files))

@@ -88,6 +88,7 @@ class Snapshot:
                 tasks=self.tasks_of(order_id),
                 files=self.files.get(order_id),
                 unavailable=frozenset(self.errors),
+                hints=self.hints,
                 grace=self.grace,
                 check_hollow=self.check_hollow or self._is_hollow(order_id),
                 taken_at=self.taken_at,
