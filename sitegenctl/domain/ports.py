@@ -7,7 +7,7 @@ The reference worker's port is in ``generation``.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -248,7 +248,10 @@ class ReportMemory(Protocol):
         """What the receiver of notifications with this URL knows; nothing if that can't be read."""
 
     def save_known(self, receiver: str, known: Known) -> None:
-        """Replace what it knows, if that can be written."""
+        """Replace what it knows. Raises ``UsageProblem`` if that can't be written."""
+
+    def lock(self) -> AbstractContextManager[bool]:
+        """Hold a lock from before a run until its news is posted; False if another process holds it."""
 
 
 class EventSource(Protocol):

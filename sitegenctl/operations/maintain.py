@@ -13,6 +13,7 @@ from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.health.news import Known
 from sitegenctl.domain.orders.run import MAX_ATTEMPTS
 from sitegenctl.domain.plans.maintenance import NEEDS, Leftover, Maintenance, MaintenanceStep, StepReport, leftovers
 from sitegenctl.domain.plans.repair import RepairOptions
@@ -40,12 +41,16 @@ MAX_ACTIONS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class MaintainOptions:
-    """Limits of a maintenance run; ``max_actions`` is for each step."""
+    """Limits of a maintenance run; ``max_actions`` is for each step.
+
+    ``known`` is what the receiver of notifications knows: what they need is read too, whatever the status of an order.
+    """
 
     max_actions: int = MAX_ACTIONS
     max_attempts: int = MAX_ATTEMPTS
     keep_trash: timedelta = KEEP_TRASH
     dry_run: bool = False
+    known: Known | None = None
 
 
 async def maintain(sources: Sources, memory: ReportMemory, options: MaintainOptions) -> Maintenance | None:
@@ -184,7 +189,10 @@ class _Run:
             return ()
         sources = self.sources
         try:
-            snapshot = await observe_open(sources)
+            known = self.options.known
+            snapshot = await observe_open(
+                sources, also=known.order_ids if known is not None else (), worker_details=known is not None
+            )
             # Those that are late are news, whatever their status.
             late = await sources.orders.read_settled(_LATE, excluding=snapshot.orders)
             self.snapshot = replace(snapshot, orders={**snapshot.orders, **{each.order_id: each for each in late}})
@@ -192,9 +200,11 @@ class _Run:
                 return ()
             plan = await fix_plan(sources, snapshot, max_attempts=self.options.max_attempts, patience=sources.grace)
         except SourceError:
+            self.snapshot = None
             return ()
         except Exception:  # noqa: BLE001 - logged; what the steps have done must be reported whatever fails here
             _log.exception("the faults that are left could not be read")
+            self.snapshot = None
             return ()
         left = leftovers(plan, snapshot, self.memory.load())
         if not self.options.dry_run:

@@ -207,7 +207,7 @@ def is_refusal(exc: BaseException | None) -> bool:
 
 
 def _first_line(exc: BaseException) -> str:
-    return (str(exc) or type(exc).__name__).splitlines()[0]
+    return (str(exc) or "no reason was given").splitlines()[0]
 
 
 def _bad_file(options: dict[str, str]) -> str | None:

@@ -13,6 +13,7 @@ from redis.sentinel import Sentinel
 
 from sitegenctl.adapters.redis.errors import LoginRefused, Refusal, late, unreachable
 from sitegenctl.adapters.redis.urls import client_url, parse_url
+from sitegenctl.adapters.system.network import connection_problem
 
 # Seconds for connecting where the calls themselves have no time limit.
 _CONNECT_TIMEOUT = 5.0
@@ -55,6 +56,6 @@ def translated() -> Iterator[None]:
     except TimeoutError as exc:
         raise late() from exc
     except (RedisConnectionError, OSError) as exc:
-        raise unreachable(str(exc) or type(exc).__name__) from exc
+        raise unreachable(str(exc) or connection_problem(exc)) from exc
     except RedisError as exc:
         raise Refusal(f"Redis refused: {exc}") from exc

@@ -28,6 +28,7 @@ from sitegenctl.adapters.redis.errors import (
     without_errors,
 )
 from sitegenctl.adapters.redis.urls import TLS_FILES, Address, parse_url
+from sitegenctl.adapters.system.network import connection_problem
 from sitegenctl.errors import SourceError, UsageProblem
 
 Command = tuple[str | bytes | int | float, ...]
@@ -268,7 +269,7 @@ class Connection:
         except TimeoutError as exc:
             raise late() from exc
         except _CONNECTION_ERRORS as exc:
-            raise unreachable(f"{self._address}: {_reason(exc)}", exc) from exc
+            raise unreachable(f"{self._address}: {connection_problem(exc)}", exc) from exc
 
 
 async def _open_if_master(address: Address, named_by: Address) -> _Stream:
@@ -306,13 +307,6 @@ def _ssl_context(options: Mapping[str, str]) -> ssl.SSLContext:
         # Always with a password: without one, OpenSSL would prompt for that of an encrypted key.
         context.load_cert_chain(certificate, options.get("ssl_keyfile"), options.get("ssl_password", ""))
     return context
-
-
-def _reason(exc: Exception) -> str:
-    """The reason of a connection error, without the address that asyncio adds to it."""
-    if isinstance(exc, OSError) and exc.errno and exc.errno > 0 and not isinstance(exc, ssl.SSLError):
-        return os.strerror(exc.errno)
-    return (getattr(exc, "strerror", None) or str(exc) or type(exc).__name__).rstrip(".")
 
 
 def own_addresses() -> frozenset[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sitegenctl.config.atomic_write import write_private
+from sitegenctl.config.atomic_write import PRIVATE, write_private
 from sitegenctl.domain.health.news import Known
 from sitegenctl.errors import UsageProblem
 
@@ -39,9 +41,32 @@ class ReportFile:
         return Known.from_json(self._read().get(_receiver(receiver)))
 
     def save_known(self, receiver: str, known: Known) -> None:
-        """Replace what the receiver with this URL knows, if the file can be written."""
-        if known != self.load_known(receiver):
-            self._write({**self._read(), _receiver(receiver): known.to_json()})
+        """Replace what the receiver with this URL knows. Raises ``UsageProblem`` if the file can't be written."""
+        if known == self.load_known(receiver):
+            return
+        if self._path is None:
+            raise UsageProblem("there is no state directory; set SITEGENCTL_STATE_DIR")
+        write_private(self._path, json.dumps({**self._read(), _receiver(receiver): known.to_json()}))
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Hold the lock of the file; False if another process holds it.
+
+        Where there can be no lock, because the directory can't be written or has none, it counts as held.
+        """
+        with contextlib.ExitStack() as stack:
+            is_free = True
+            try:
+                if self._path is not None:
+                    self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, PRIVATE)
+                    stack.callback(os.close, descriptor)
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                is_free = False
+            except OSError:
+                pass
+            yield is_free
 
     def _read(self) -> dict[str, Any]:
         if self._path is None:

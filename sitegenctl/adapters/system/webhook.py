@@ -9,6 +9,7 @@ import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
+from sitegenctl.adapters.system.network import connection_problem
 from sitegenctl.adapters.system.threads import in_a_thread
 from sitegenctl.errors import SourceError, UsageProblem
 
@@ -41,8 +42,9 @@ async def post_json(url: str, value: Any, *, timeout: float) -> None:
         # The timeout of the socket is for each read: a slow server would never exceed it.
         await in_a_thread(lambda: _post(url, value, timeout), timeout=timeout)
     except (OSError, ValueError, http.client.HTTPException) as exc:
-        reason = f"HTTP status {exc.code}" if isinstance(exc, urllib.error.HTTPError) else _reason(exc)
-        raise SourceError(f"{urlsplit(url).hostname} was not notified: {reason}", source="notify") from exc
+        if isinstance(exc, urllib.error.HTTPError):
+            exc.close()  # it is a response, too
+        raise SourceError(f"{urlsplit(url).hostname} was not notified: {_reason(exc)}", source="notify") from exc
 
 
 def _post(url: str, value: Any, timeout: float) -> None:
@@ -57,7 +59,16 @@ def _post(url: str, value: Any, timeout: float) -> None:
 
 
 def _reason(exc: BaseException) -> str:
-    if isinstance(exc, TimeoutError):
-        return "it did not respond in time"
-    reason = getattr(exc, "reason", None) or exc
-    return str(getattr(reason, "strerror", None) or type(reason).__name__)
+    match exc:
+        case urllib.error.HTTPError():
+            return f"HTTP status {exc.code}"
+        case urllib.error.URLError(reason=BaseException() as cause):
+            return _reason(cause)
+        case http.client.RemoteDisconnected():
+            return "it closed the connection without a response"
+        case http.client.HTTPException():
+            return "it does not respond as a web server"
+        case OSError():
+            return connection_problem(exc)
+        case _:
+            return "its name or the path is not valid"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -13,9 +14,11 @@ from sitegenctl.cli.execute import require_writable
 from sitegenctl.cli.options import DryRun, Invocation, MaxAttempts, number, option, span, trash_age
 from sitegenctl.errors import Busy, SourceError, UsageProblem
 from sitegenctl.render.output import write
+from sitegenctl.render.text import neutralise
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
+    from sitegenctl.domain.health.news import Known
     from sitegenctl.domain.plans.maintenance import Maintenance
     from sitegenctl.domain.ports import ReportMemory
 
@@ -73,29 +76,32 @@ async def maintain(
 
         require_http(receiver)
     await asyncio.sleep(random.uniform(0, wait.total_seconds()))  # noqa: S311 - to spread hosts, not to hide anything
-    async with open_session(settings, call.command) as session:
-        memory = session.reported
-        run = await operation.maintain(session, memory, options)
-    if run is None:
-        raise Busy("another maintenance run is active; nothing was done")
-    report = maintenance_report(run, command=call.command, verbose=call.verbose, selector=settings.selector)
-    try:
-        # First the output, since the notification may fail; it is sent even if the output cannot be written.
-        return write(report, call.output)
-    finally:
-        if receiver is not None and not run.interrupted:
-            await _notify(receiver, run, settings, memory)
+    with ExitStack() as stack:
+        async with open_session(settings, call.command) as session:
+            memory = session.reported
+            # Held until the news is posted: the lock in the database ends before, and is none where that is down.
+            is_free = dry_run or stack.enter_context(memory.lock())
+            known = memory.load_known(receiver) if receiver is not None else None
+            run = await operation.maintain(session, memory, replace(options, known=known)) if is_free else None
+        if run is None:
+            raise Busy("another maintenance run is active; nothing was done")
+        report = maintenance_report(run, command=call.command, verbose=call.verbose, selector=settings.selector)
+        try:
+            # First the output, since the notification may fail; it is sent even if the output cannot be written.
+            return write(report, call.output)
+        finally:
+            if receiver is not None and known is not None and not run.interrupted:
+                await _notify(receiver, known, run, settings, memory)
 
 
-async def _notify(receiver: str, run: Maintenance, settings: Settings, memory: ReportMemory) -> None:
+async def _notify(receiver: str, known: Known, run: Maintenance, settings: Settings, memory: ReportMemory) -> None:
     """Post what is news since the last post. A failure is printed, does not fail the run, and is tried again."""
     from sitegenctl.adapters.system.webhook import post_json
     from sitegenctl.domain.health.news import news_since
     from sitegenctl.render.news import FORMATS, news_line
 
     now = datetime.now(UTC)
-    known = memory.load_known(receiver)
-    news, state = news_since(known, run.snapshot, run.unreachable, now=now, queue=settings.queue)
+    news, state = news_since(known, run, now=now, queue=settings.queue)
     if run.dry_run:
         for each in news:
             print(f"note: would post: {news_line(each)}", file=sys.stderr)
@@ -106,6 +112,9 @@ async def _notify(receiver: str, run: Maintenance, settings: Settings, memory: R
             await post_json(receiver, value, timeout=_NOTIFY_TIMEOUT)
         except SourceError as exc:
             print(f"note: {exc.message}", file=sys.stderr)
-            # What was seen of the queue is kept; what was not posted will be.
-            state = replace(known, next_task=state.next_task, next_since=state.next_since)
-    memory.save_known(receiver, state)
+            state = known.unposted(state)
+    try:
+        memory.save_known(receiver, state)
+    except UsageProblem as exc:
+        # A repeated message is better than a missing one.
+        print(f"warning: the same news is posted with every run: {neutralise(exc.message)}", file=sys.stderr)
