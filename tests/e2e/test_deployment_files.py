@@ -88,6 +88,27 @@ def test_all_of_them_were_found() -> None:
     assert ours(COMMANDS["cron 2"]) == [["--env-file", "/srv/crm/.env", "doctor", "--strict"]]
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        *(
+            "compose.yaml",
+            "docs/deploy/README.md",
+            "docs/deploy/cron/sitegenctl",
+            "docs/deploy/kubernetes/cronjob.yaml",
+        ),
+        *("docs/deploy/systemd/sitegenctl-maintain.service", "docs/guides/notify.md"),
+    ],
+)
+def test_receiver_of_notifications_is_named_in_the_environment(file: str) -> None:
+    text = (ROOT / file).read_text()
+    assert re.search(r"\bSITEGENCTL_NOTIFY\b", text)
+    assert "SITEGENCTL_NOTIFY_FORMAT" in text
+    # Other users can read the command line.
+    assert not any("--notify" in each for command in COMMANDS.values() for each in ours(command))
+    assert not re.search(r"--notify[ =](?!URL)\S*(http|\$)", text)
+
+
 # --- each through its own validator ---------------------------------------------------------------------------
 
 
