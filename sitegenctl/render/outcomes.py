@@ -93,7 +93,10 @@ def candidates_report(operations: Sequence[Operation], counts: Sequence[int], *,
         for operation, age, count in zip(operations, ages, counts, strict=True)
     ]
     example = next((each for each, count in zip(operations, counts, strict=True) if count), operations[0])
-    hint = Remedy(command=Command.UNDO, operation=example.operation_id, advice="name the operation, for example")
+    problem, advice = "it is not clear which operation to undo", "name the operation, for example"
+    if not any(counts):
+        problem, advice = "none of these operations can be undone any more", "to see why"
+    hint = Remedy(command=Command.UNDO, operation=example.operation_id, advice=advice)
     return Report(
         command="undo",
         data={"candidates": rows},
@@ -101,7 +104,7 @@ def candidates_report(operations: Sequence[Operation], counts: Sequence[int], *,
         columns=CANDIDATE_COLUMNS,
         text=lambda: table(columns, lines, Screen(width=sys.maxsize, colour=False)),
         exit_code=Refused.exit_code,
-        errors=[error_data("it is not clear which operation to undo", hint_text(hint, selector))],
+        errors=[error_data(problem, hint_text(hint, selector))],
     )
 
 

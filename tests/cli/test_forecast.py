@@ -66,8 +66,8 @@ def test_nothing_starts_while_the_queue_is_paused(world: World) -> None:
     world.run("queue", "pause")
     world.enqueue(2, force=True)
     expected = "not before a worker consumes the queue"
-    eventually(lambda: expected in world.run("inspect", "2").stdout)
-    assert expected in world.run("status").stdout
+    eventually(lambda: f"starts {expected}" in world.run("inspect", "2").stdout)
+    assert f"empty {expected}" in world.run("status").stdout
     assert queue_rows(world)[2]["starts_in_seconds"] is None
     assert "sitegenctl_queue_drain_seconds{" not in world.run("metrics").stdout
 

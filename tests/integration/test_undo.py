@@ -144,6 +144,11 @@ def test_undo_alone_takes_the_latest_and_lists_candidates(world: World, run: Run
     candidates = [(each["operation"], each["undoable"]) for each in report["data"]["candidates"]]
     assert (code, candidates) == (4, [(second, 1), (first, 1)])
     assert report["errors"][0]["hint"] == f"name the operation, for example: sitegenctl undo {second}"
+    world.sql("UPDATE site_orders SET status = 'DELIVERED'")
+    code, report = run("undo")
+    assert [each["undoable"] for each in report["data"]["candidates"]] == [0, 0]
+    assert report["errors"][0]["message"] == "none of these operations can be undone any more"
+    world.sql("UPDATE site_orders SET status = 'GENERATING'")
     assert run("undo", second)[0] == 0
     code, report = run("undo")
     assert (code, kinds(report), world.queued_ids()) == (0, {1: "done"}, [])

@@ -136,7 +136,7 @@ class Forecast:
     def describe(self, task: LiveTask) -> str | None:
         """Describe when a task starts and ends; None where nothing is known of that."""
         if self.obstacle is Obstacle.NO_CONSUMER and task.position is not None:
-            return self.obstacle
+            return f"starts {self.obstacle}"
         known = self.of(task)
         return str(known) if known is not None else None
 
@@ -144,7 +144,7 @@ class Forecast:
     def summary(self) -> str | None:
         """When the queue is empty, as in ``empty in about 12m``; None where nothing is known of that."""
         if self.obstacle is Obstacle.NO_CONSUMER:
-            return self.obstacle
+            return f"empty {self.obstacle}"
         return f"empty in {self.empty.about}" if self.empty is not None else None
 
 
