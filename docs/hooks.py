@@ -15,7 +15,7 @@ from typing import Any
 from typer.main import get_command
 
 from sitegenctl.cli.app import COMMANDS, make_app
-from sitegenctl.cli.help import EXAMPLES, GLOBAL_OPTIONS
+from sitegenctl.cli.help import GLOBAL_OPTIONS, examples_of
 from sitegenctl.config.settings import SYSTEM_VARIABLES, Settings
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.diagnosis.describe import describe_age
@@ -103,9 +103,8 @@ def _page(path: tuple[str, ...], command: Any) -> str:
         and (not path or getattr(param, "rich_help_panel", None) != GLOBAL_OPTIONS)
     ]
     lines.append(_table("option", "what it does", rows=((f"`{option}`", text) for option, text in records)))
-    if name in EXAMPLES:
-        examples = "\n".join(f"# {purpose}\nsitegenctl {line}" for line, purpose in EXAMPLES[name])
-        lines.append(f"```sh\n{examples}\n```")
+    if examples := [f"# {purpose}\nsitegenctl {line}" for line, purpose in examples_of(command)]:
+        lines.append("```sh\n" + "\n".join(examples) + "\n```")
     return "\n\n".join(lines)
 
 

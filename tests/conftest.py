@@ -147,6 +147,8 @@ def world(
         from tests.support.rq_world import RqWorld
 
         kind = RqWorld
+    elif backend != "celery":
+        pytest.fail(f"{backend} needs a World in tests/support, as RQ has one, and a line here")
     system = kind(database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
     system.configure(monkeypatch)
     yield system

@@ -13,7 +13,7 @@ import typer
 
 from sitegenctl import __version__
 from sitegenctl.cli.help import HelpCommand, HelpGroup, help_width, meant, meant_error
-from sitegenctl.cli.options import adapt
+from sitegenctl.cli.options import adapt, examples
 from sitegenctl.cli.terminal import forget_exported_size, print_interrupted
 from sitegenctl.errors import OutputLost, UsageProblem
 from sitegenctl.render.command import hint_text
@@ -101,6 +101,12 @@ def make_app(words: Sequence[str] = ()) -> typer.Typer:
     return app
 
 
+@examples(
+    ("status", "What is wrong, and how to fix it"),
+    ("inspect 28", "Where is order 28, and why"),
+    ("live", "Watch everything on one screen"),
+    ("demo tour", "Try it without a system of your own"),
+)
 def _root(
     ctx: typer.Context, version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False
 ) -> None:

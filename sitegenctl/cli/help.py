@@ -22,76 +22,6 @@ GLOBAL_OPTIONS = "Global options"
 
 _MAX_WIDTH = 100
 
-#: Examples of each command: its arguments, and what they are for.
-EXAMPLES: dict[str, Sequence[tuple[str, str]]] = {
-    "": (
-        ("status", "What is wrong, and how to fix it"),
-        ("inspect 28", "Where is order 28, and why"),
-        ("live", "Watch everything on one screen"),
-        ("demo tour", "Try it without a system of your own"),
-    ),
-    "status": (("status", "What is wrong now"), ("status --watch", "The same, refreshed every 2s")),
-    "inspect": (
-        ("inspect 28", "Where is order 28, and why"),
-        ("inspect orders --condition failed", "Orders whose generation failed"),
-        ("inspect queue", "What waits, in the order of delivery"),
-        ("inspect workers", "Who is working on what"),
-    ),
-    "inspect ORDER": (("inspect 28 --last 50", "With its newest 50 log rows"),),
-    "inspect orders": (
-        ("inspect orders --status review --since 1d", "Orders that went to review within a day"),
-        ("inspect orders --condition failed -o csv", "Failed orders for a spreadsheet"),
-    ),
-    "logs": (
-        ("logs 28 -f", "Follow the log of order 28"),
-        ("logs 28 30-35 --level error", "Only errors of several orders"),
-    ),
-    "history": (
-        ("history --since 12h", "What happened last night, and who did it"),
-        ("history --outcome failed", "Only what failed"),
-    ),
-    "events": (("events --order 28", "Only what happens to order 28"), ("events --type task-failed", "Only failures")),
-    "stats": (("stats --since 7d", "The last week"),),
-    "enqueue": (
-        ("enqueue 28 --wait", "Follow the log until the site is there"),
-        ("enqueue --condition held --dry-run", "What would be enqueued"),
-    ),
-    "start-stuck": (("start-stuck --dry-run", "What would be started"), ("start-stuck --yes", "Start without asking")),
-    "retry-failed": (
-        ("retry-failed --dry-run", "What would be retried"),
-        ("retry-failed --match timeout", "Only failures whose reason has this text"),
-    ),
-    "reset": (("reset 28", "Discard the site of order 28 and generate it again"),),
-    "reset-empty": (("reset-empty --dry-run", "What would be reset"),),
-    "cancel": (
-        ("cancel 28", "Remove order 28 from the queue and hold it"),
-        ("cancel 28 --terminate", "Also if it is running"),
-    ),
-    "undo": (
-        ("undo --dry-run", "What undoing your last command would do"),
-        ("undo 1v3k8q2-x7m", "Undo this operation"),
-    ),
-    "repair": (
-        ("repair --dry-run", "What is broken, and what would be done"),
-        ("repair 28", "Fix only order 28"),
-    ),
-    "maintain": (
-        ("maintain --dry-run", "What a run would do now"),
-        ("maintain --yes", "One run, as cron starts it"),
-    ),
-    "trash list": (("trash list --order 28", "Earlier sites of order 28"),),
-    "trash restore": (("trash restore 28 --dry-run", "What would come back"),),
-    "queue pause": (("queue pause", "Workers finish what they have and take nothing new"),),
-    "doctor": (("doctor", "Check everything"), ("doctor --quick", "Only what takes no time, for health checks")),
-    "metrics": (("metrics", "Print the metrics once"), ("metrics --listen :9100", "Serve them to Prometheus")),
-    "live": (("live", "Watch and fix orders"), ("live --web", "The same in a browser")),
-    "config": (("config init", "Answer a few questions, get a context"), ("config show", "Settings and their origins")),
-    "config use": (("config use demo", "Commands without --context act on the demo"),),
-    "demo": (("demo up", "Start it in the background"), ("demo tour", "Start it and generate order 42")),
-    "worker": (("worker --concurrency 2", "Two orders at once"),),
-    "completion": (("completion bash", "Print the script; see the docs for where it goes"),),
-}
-
 _ORDER_COMMANDS = (Command.INSPECT, Command.ENQUEUE, Command.REPAIR, Command.RESET, Command.CANCEL)
 
 _NEAR_MISSES: dict[Command, str] = {
@@ -147,6 +77,11 @@ def meant_error(problem: str, remedy: Remedy, ctx: Any) -> UsageProblem:
     return UsageProblem(problem, hint=hint_text(remedy, Settings(**selected).selector))
 
 
+def examples_of(command: Any) -> Sequence[tuple[str, str]]:
+    """The examples of a command: its arguments, and what they are for."""
+    return getattr(command.callback, "examples", ())
+
+
 class _Page:
     """The parts of a help page that commands and groups share."""
 
@@ -163,8 +98,7 @@ class _Page:
         shared = sections.pop(GLOBAL_OPTIONS, [])
         for title, rows in (*sections.items(), *self._commands(ctx), (GLOBAL_OPTIONS, shared)):
             _write(formatter, title, rows)
-        examples = EXAMPLES.get(ctx.command_path.partition(" ")[2], ())
-        if examples:
+        if examples := examples_of(self):
             with formatter.section(_heading("Examples")):
                 for line, purpose in examples:
                     formatter.write(f"  # {purpose}\n  sitegenctl {line}\n")

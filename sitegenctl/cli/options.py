@@ -291,6 +291,16 @@ def service(runs_on: Callable[[Mapping[str, Any]], bool]) -> Callable[[F], F]:
 watchable = service(lambda options: options["watch"] is not None)
 
 
+def examples(*lines: tuple[str, str]) -> Callable[[F], F]:
+    """Give a command its examples: the arguments, and what they are for."""
+
+    def mark(function: F) -> F:
+        function.examples = lines  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
 def adapt(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function for Typer, with the global options.
 
@@ -384,10 +394,10 @@ def invoke(
     return write_failure(failure, call.hint_text(failure.hint), call.command, as_json=call.output is Output.JSON)
 
 
-def group(help: str, commands: Mapping[str, Callable[..., Any]]) -> typer.Typer:
-    """A group of commands that has no action of its own."""
+def group(help: str, commands: Mapping[str, Callable[..., Any]], shown: Sequence[tuple[str, str]] = ()) -> typer.Typer:
+    """A group of commands that has no action of its own, and shows these examples."""
     made = typer.Typer(help=help, no_args_is_help=True, cls=HelpGroup)
-    made.callback()(adapt(lambda: None))
+    made.callback()(adapt(examples(*shown)(lambda: None)))
     for name, function in commands.items():
         made.command(name, cls=HelpCommand)(adapt(function))
     return made

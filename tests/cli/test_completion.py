@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sitegenctl.cli.complete import script
+from sitegenctl.config.backends import BACKENDS
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.orders.order import OrderStatus
 from tests.support.terminal import COMMANDS, FILES, SCRIPTS, Terminal
@@ -74,7 +75,7 @@ def test_scripts_match_make_completions(shell: str) -> None:
         ("sitegenctl inspect orders --condition ", list(Condition)),
         ("sitegenctl inspect orders --condition=fa", ["failed"]),
         ("sitegenctl cancel --status ", [status.lower() for status in OrderStatus]),
-        ("sitegenctl worker --backend ", ["celery", "rq"]),
+        ("sitegenctl worker --backend ", list(BACKENDS)),
         ("sitegenctl -o nd", ["ndjson"]),
         ("sitegenctl config use ", ["shop", "staging"]),
         ("sitegenctl --context st", ["staging"]),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sitegenctl.config.backends import BACKENDS
 from sitegenctl.demo.servers.base import Settings
 from sitegenctl.demo.servers.redis import PrivateRedis, redis_binaries
 from tests.support.world import World
@@ -34,7 +35,7 @@ def _redis(_server_folder: Path, request: pytest.FixtureRequest) -> Iterator[str
         yield server.url
 
 
-@pytest.fixture(params=["celery", "rq"])
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

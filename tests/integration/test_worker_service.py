@@ -13,6 +13,7 @@ import pytest
 from sitegenctl.domain.orders.generation import Brief, Generator
 from sitegenctl.domain.orders.run import RunOutcome
 from sitegenctl.domain.orders.run_reader import read_history
+from sitegenctl.domain.orders.stage import stage_of
 from sitegenctl.errors import GenerationError, SitegenError
 from sitegenctl.session import worker_stores
 from sitegenctl.worker.service import Attempt, Generation, GenerationEnd, WorkerContext, generate
@@ -54,6 +55,9 @@ def test_a_whole_generation(world: World) -> None:
     world.order(42, "GENERATING")
     assert work(world).end is GenerationEnd.GENERATED
     assert world.steps() == FRESH
+    shares = [stage.share if (stage := stage_of(step)) else None for step in FRESH]
+    assert None not in shares, f"{FRESH[shares.index(None)]} has no stage in domain/orders/stage.py"
+    assert shares == sorted(map(float, filter(None, shares))), "a step begins an earlier stage than the step before it"
     assert world.status() == "REVIEW"
     assert world.sql("SELECT site_url FROM site_orders")[0][0] == "https://sites.test/project_42/"
     assert len(world.site_files()) == 6

@@ -282,7 +282,8 @@ def test_faults_are_those_of_the_table(condition: Condition) -> None:
     if condition is Condition.UNKNOWN:
         assert condition.severity is Severity.UNKNOWN
     else:
-        assert (condition.severity is Severity.FAULT) == (condition in _FAULTS)
+        is_fault = condition.severity is Severity.FAULT
+        assert is_fault == (condition in _FAULTS), f"{condition} is {condition.severity}: correct it, or _FAULTS"
 
 
 _RUN_STEPS = ["START", "RESUME", "CLEANUP", "PHASE_1_ERROR", "GITHUB_ERROR", "WRITE_COMPLETE", *RunOutcome]

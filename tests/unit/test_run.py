@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from sitegenctl.domain.orders.run import WORKER_DEAD, Announcement, Run, RunOutcome, stage_of
+from sitegenctl.domain.orders.run import WORKER_DEAD, Announcement, Run, RunOutcome
 from sitegenctl.domain.orders.run_reader import read_history
+from sitegenctl.domain.orders.stage import stage_of
 
 WHOLE = ("START", "PHASE_1_START", "PHASE_1_COMPLETE", "WRITE_COMPLETE", "FINALIZE", "SUCCESS")
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.orders.run import RUN_STAGES, stage_of
 from sitegenctl.domain.orders.run_reader import LoggedRun, RunRow, RunStream
+from sitegenctl.domain.orders.stage import RUN_STAGES, STAGES, stage_of
 from tests.support.values import STEPS
 
 # One run as each of the two generators of the system writes it; the facts about the system have the steps.
@@ -78,6 +78,12 @@ def test_progress_of_a_run_never_goes_back(steps: list[str]) -> None:
 @pytest.mark.parametrize("step", [None, "", "ERROR", "OPERATOR_ENQUEUE", "SOMETHING_NEW", "start"])
 def test_a_step_that_does_not_tell(step: str | None) -> None:
     assert stage_of(step) is None
+
+
+@pytest.mark.parametrize("prefix", STAGES)
+def test_no_earlier_prefix_hides_a_stage(prefix: str) -> None:
+    hiding = [other for other in list(STAGES)[: list(STAGES).index(prefix)] if prefix.startswith(other)]
+    assert not hiding, f"{prefix} must stand before {hiding[0]} in STAGES"
 
 
 @given(st.text())

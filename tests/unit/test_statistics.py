@@ -8,8 +8,9 @@ from datetime import date, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.orders.run import RunCounts, RunOutcome, stage_of
+from sitegenctl.domain.orders.run import RunCounts, RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun
+from sitegenctl.domain.orders.stage import stage_of
 from sitegenctl.domain.statistics.statistics import LONGEST, Collector, LogWindow, Statistics, durations, reason_of
 from sitegenctl.render.statistics import bar, brief, rate_words, sparkline
 

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import complete, signals
 from sitegenctl.cli.execute import RunOptions, run_mutation
-from sitegenctl.cli.options import DryRun, Invocation, OrderSelector, Terminate, option
+from sitegenctl.cli.options import DryRun, Invocation, OrderSelector, Terminate, examples, option
 from sitegenctl.errors import UsageProblem
 
 if TYPE_CHECKING:
     from sitegenctl.domain.orders.order import OrderStatus
 
 
+@examples(
+    ("cancel 28", "Remove order 28 from the queue and hold it"), ("cancel 28 --terminate", "Also if it is running")
+)
 def cancel(
     call: Invocation,
     selector: OrderSelector,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sitegenctl.cli.complete import script
-from sitegenctl.cli.options import Invocation
+from sitegenctl.cli.options import Invocation, examples
 
 
 class Shell(StrEnum):
@@ -20,6 +20,7 @@ class Shell(StrEnum):
     POWERSHELL = "powershell"
 
 
+@examples(("completion bash", "Print the script; see the docs for where it goes"))
 def completion(call: Invocation, shell: Annotated[Shell, typer.Argument(help="Shell to complete in.")]) -> int:
     """Print the completion script for a shell."""
     print(script(shell), end="")

@@ -12,7 +12,7 @@ import typer
 
 from sitegenctl.cli import complete
 from sitegenctl.cli.commands.config_init import init
-from sitegenctl.cli.options import Invocation, group
+from sitegenctl.cli.options import Invocation, examples, group
 from sitegenctl.cli.terminal import screen
 from sitegenctl.errors import Refused, UsageProblem
 from sitegenctl.render.text import neutralise
@@ -92,6 +92,7 @@ def contexts(call: Invocation) -> int:
     return call.write({"chosen": chosen, "contexts": rows}, text, rows=rows, columns=columns)
 
 
+@examples(("config use demo", "Commands without --context act on the demo"))
 def use(
     call: Invocation,
     name: Annotated[
@@ -149,4 +150,5 @@ def _shown(name: str, value: Any) -> Any:
 config = group(
     help="Show settings and manage contexts.",
     commands={"show": show, "path": path, "contexts": contexts, "use": use, "init": init},
+    shown=(("config init", "Answer a few questions, get a context"), ("config show", "Settings and their origins")),
 )

@@ -288,5 +288,7 @@ def _signals_ignored() -> Iterator[None]:
 
 
 demo = group(
-    help="Run a private stack with sample orders.", commands={"up": up, "down": down, "status": status, "tour": tour}
+    help="Run a private stack with sample orders.",
+    commands={"up": up, "down": down, "status": status, "tour": tour},
+    shown=(("demo up", "Start it in the background"), ("demo tour", "Start it and generate order 42")),
 )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
-from sitegenctl.cli.options import Invocation, Output, option, span
+from sitegenctl.cli.options import Invocation, Output, examples, option, span
 from sitegenctl.cli.terminal import screen
 from sitegenctl.render.output import write
 
 
+@examples(("doctor", "Check everything"), ("doctor --quick", "Only what takes no time, for health checks"))
 async def doctor(
     call: Invocation,
     quick: Annotated[bool, option("--quick", help="Check only Redis and PostgreSQL, for health checks.")] = False,

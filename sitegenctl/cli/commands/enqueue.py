@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import signals
 from sitegenctl.cli.execute import RunOptions, run_mutation
-from sitegenctl.cli.options import DryRun, Force, Invocation, OrderSelector, Output, option
+from sitegenctl.cli.options import DryRun, Force, Invocation, OrderSelector, Output, examples, option
 from sitegenctl.cli.terminal import width
 from sitegenctl.errors import OutputLost
 from sitegenctl.render.text import neutralise
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from sitegenctl.session import Session
 
 
+@examples(
+    ("enqueue 28 --wait", "Follow the log until the site is there"),
+    ("enqueue --condition held --dry-run", "What would be enqueued"),
+)
 def enqueue(
     call: Invocation,
     selector: OrderSelector,

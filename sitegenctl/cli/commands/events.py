@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import complete, signals
-from sitegenctl.cli.options import Invocation, Output, option, service
+from sitegenctl.cli.options import Invocation, Output, examples, option, service
 from sitegenctl.cli.terminal import screen
 from sitegenctl.errors import UsageProblem
 from sitegenctl.render.output import to_json
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _NOTE_WIDTH = 300
 
 
+@examples(("events --order 28", "Only what happens to order 28"), ("events --type task-failed", "Only failures"))
 @service(lambda _: True)
 async def events(
     call: Invocation,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sitegenctl.cli import complete, signals
-from sitegenctl.cli.options import MAX_ROWS, Invocation, Output, number, option, service
+from sitegenctl.cli.options import MAX_ROWS, Invocation, Output, examples, number, option, service
 from sitegenctl.cli.terminal import screen
 
 # Pure and without dependencies: importing it does not slow --help.
@@ -31,6 +31,10 @@ DEFAULT_LAST = 200
 _NOTE_WIDTH = 300
 
 
+@examples(
+    ("history --since 12h", "What happened last night, and who did it"),
+    ("history --outcome failed", "Only what failed"),
+)
 @service(lambda options: options["follow"])
 async def history(
     call: Invocation,

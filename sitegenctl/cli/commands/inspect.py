@@ -17,6 +17,7 @@ from sitegenctl.cli.options import (
     Statuses,
     WatchInterval,
     adapt,
+    examples,
     invoke,
     number,
     option,
@@ -58,11 +59,18 @@ class _OrderOrCommand(HelpGroup):
         return suggested
 
 
+@examples(("status", "What is wrong now"), ("status --watch", "The same, refreshed every 2s"))
 def status(call: Invocation, watch: WatchInterval = None) -> int:
     """Show what is wrong, the queue and the workers."""
     return overview(call, watch)
 
 
+@examples(
+    ("inspect 28", "Where is order 28, and why"),
+    ("inspect orders --condition failed", "Orders whose generation failed"),
+    ("inspect queue", "What waits, in the order of delivery"),
+    ("inspect workers", "Who is working on what"),
+)
 def _overview(ctx: typer.Context, watch: WatchInterval = None) -> None:
     """Show the overview, or an order, list, queue or task."""
     if ctx.invoked_subcommand is None:
@@ -91,6 +99,7 @@ def overview(call: Invocation, watch: str | None) -> int:
     return show(call, read, watch)
 
 
+@examples(("inspect 28 --last 50", "With its newest 50 log rows"))
 @watchable
 def order(
     call: Invocation,
@@ -145,6 +154,10 @@ def order(
     return show(call, read, watch)
 
 
+@examples(
+    ("inspect orders --status review --since 1d", "Orders that went to review within a day"),
+    ("inspect orders --condition failed -o csv", "Failed orders for a spreadsheet"),
+)
 @watchable
 def orders(
     call: Invocation,

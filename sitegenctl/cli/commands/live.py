@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import complete, signals
-from sitegenctl.cli.options import Invocation, number, option, service
+from sitegenctl.cli.options import Invocation, examples, number, option, service
 from sitegenctl.cli.terminal import can_draw, is_served
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.errors import SitegenError, UsageProblem
@@ -44,6 +44,7 @@ class WebOptions:
     ] = False
 
 
+@examples(("live", "Watch and fix orders"), ("live --web", "The same in a browser"))
 @service(lambda options: options["web"].web)
 def live(
     call: Invocation,

@@ -12,6 +12,7 @@ from sitegenctl.cli.options import (
     Invocation,
     OrderArguments,
     Output,
+    examples,
     number,
     option,
     service,
@@ -42,6 +43,9 @@ _MISSING_NAMED = 5
 _NOTE_WIDTH = 300
 
 
+@examples(
+    ("logs 28 -f", "Follow the log of order 28"), ("logs 28 30-35 --level error", "Only errors of several orders")
+)
 @service(lambda options: options["follow"] and not options["until_done"])
 def logs(
     call: Invocation,

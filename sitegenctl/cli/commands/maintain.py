@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import complete
 from sitegenctl.cli.execute import require_writable
-from sitegenctl.cli.options import DryRun, Invocation, MaxAttempts, number, option, span, trash_age
+from sitegenctl.cli.options import DryRun, Invocation, MaxAttempts, examples, number, option, span, trash_age
 from sitegenctl.errors import Busy, SourceError, UsageProblem
 from sitegenctl.render.output import write
 from sitegenctl.render.text import neutralise
@@ -28,6 +28,7 @@ _LONGEST_JITTER = timedelta(hours=1)
 _NOTIFY_TIMEOUT = 5.0
 
 
+@examples(("maintain --dry-run", "What a run would do now"), ("maintain --yes", "One run, as cron starts it"))
 async def maintain(
     call: Invocation,
     max_actions: Annotated[

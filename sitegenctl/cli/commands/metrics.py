@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import Invocation, Output, option, service
+from sitegenctl.cli.options import Invocation, Output, examples, option, service
 from sitegenctl.errors import UsageProblem
 from sitegenctl.render.output import Report, degraded, write
 from sitegenctl.streams import use_utf8
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _ADDRESS = re.compile(r"(?:(?:\[([0-9a-f:.]+)\]|([^\s:/\[\]]*)):)?([0-9]{1,5})", re.IGNORECASE)
 
 
+@examples(("metrics", "Print the metrics once"), ("metrics --listen :9100", "Serve them to Prometheus"))
 @service(lambda options: options["listen"] is not None)
 def metrics(
     call: Invocation,

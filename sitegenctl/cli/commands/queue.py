@@ -16,7 +16,7 @@ from sitegenctl.cli.execute import (
     require_terminal,
     require_writable,
 )
-from sitegenctl.cli.options import DryRun, Invocation, group
+from sitegenctl.cli.options import DryRun, Invocation, examples, group
 from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.errors import Declined
 from sitegenctl.render.command import hint_text
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sitegenctl.operations.planners import Purge
 
 
+@examples(("queue pause", "Workers finish what they have and take nothing new"))
 async def pause(call: Invocation, dry_run: DryRun = False) -> int:
     """Make the workers stop taking tasks from the queue."""
     return await _consume(call, pausing=True, dry_run=dry_run)

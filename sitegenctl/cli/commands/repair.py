@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import signals
 from sitegenctl.cli.execute import RunOptions, run_mutation
-from sitegenctl.cli.options import DryRun, Invocation, Limit, OrderSelector, Terminate, option
+from sitegenctl.cli.options import DryRun, Invocation, Limit, OrderSelector, Terminate, examples, option
 from sitegenctl.domain.diagnosis.condition import REPAIRABLE, Condition
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.errors import UsageProblem
@@ -30,6 +30,7 @@ class RepairSelector(OrderSelector):
     ] = None
 
 
+@examples(("repair --dry-run", "What is broken, and what would be done"), ("repair 28", "Fix only order 28"))
 def repair(
     call: Invocation,
     selector: RepairSelector,

@@ -14,12 +14,14 @@ from sitegenctl.cli.options import (
     NoEnqueue,
     OrderSelector,
     Terminate,
+    examples,
     number,
     option,
     span,
 )
 
 
+@examples(("reset 28", "Discard the site of order 28 and generate it again"))
 def reset(
     call: Invocation,
     selector: OrderSelector,
@@ -41,6 +43,7 @@ def reset(
     return signals.run(run_mutation(call, ResetPlanner(options=options), choice, run_options))
 
 
+@examples(("reset-empty --dry-run", "What would be reset"))
 def reset_empty(
     call: Invocation,
     selector: OrderSelector,

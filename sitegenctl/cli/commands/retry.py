@@ -7,10 +7,24 @@ from typing import Annotated
 
 from sitegenctl.cli import signals
 from sitegenctl.cli.execute import RunOptions, run_mutation
-from sitegenctl.cli.options import DryRun, Invocation, Limit, MaxAttempts, OlderThan, OrderSelector, option, span
+from sitegenctl.cli.options import (
+    DryRun,
+    Invocation,
+    Limit,
+    MaxAttempts,
+    OlderThan,
+    OrderSelector,
+    examples,
+    option,
+    span,
+)
 from sitegenctl.cli.pattern import Pattern
 
 
+@examples(
+    ("retry-failed --dry-run", "What would be retried"),
+    ("retry-failed --match timeout", "Only failures whose reason has this text"),
+)
 def retry_failed(
     call: Invocation,
     selector: OrderSelector,
@@ -34,6 +48,7 @@ def retry_failed(
     return signals.run(run_mutation(call, planner, choice, RunOptions(done="retried", dry_run=dry_run, limit=limit)))
 
 
+@examples(("start-stuck --dry-run", "What would be started"), ("start-stuck --yes", "Start without asking"))
 def start_stuck(call: Invocation, selector: OrderSelector, limit: Limit = None, dry_run: DryRun = False) -> int:
     """Enqueue BUILDING orders that were never started."""
     from sitegenctl.operations.planners import StartPlanner

@@ -6,7 +6,7 @@ import sys
 from typing import Annotated
 
 from sitegenctl.cli.execute import progress
-from sitegenctl.cli.options import Invocation, Output, option
+from sitegenctl.cli.options import Invocation, Output, examples, option
 from sitegenctl.cli.terminal import screen
 from sitegenctl.errors import UsageProblem
 from sitegenctl.render.text import folded
@@ -15,6 +15,7 @@ from sitegenctl.streams import use_utf8
 _STDOUT = "-"
 
 
+@examples(("stats --since 7d", "The last week"))
 async def stats(
     call: Invocation,
     since: Annotated[

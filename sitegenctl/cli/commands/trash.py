@@ -13,6 +13,7 @@ from sitegenctl.cli.options import (
     FromFile,
     Invocation,
     OrderArguments,
+    examples,
     group,
     number,
     option,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sitegenctl.session import Session
 
 
+@examples(("trash list --order 28", "Earlier sites of order 28"))
 def list_(
     call: Invocation,
     orders: Annotated[
@@ -67,6 +69,7 @@ def list_(
     return show(call, read)
 
 
+@examples(("trash restore 28 --dry-run", "What would come back"))
 def restore(
     call: Invocation,
     orders: OrderArguments = None,

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from sitegenctl.cli.execute import RunOptions, execute, mutating_session, progress, report
-from sitegenctl.cli.options import DryRun, Invocation
+from sitegenctl.cli.options import DryRun, Invocation, examples
 
 
+@examples(("undo --dry-run", "What undoing your last command would do"), ("undo 1v3k8q2-x7m", "Undo this operation"))
 async def undo(
     call: Invocation,
     operation: Annotated[

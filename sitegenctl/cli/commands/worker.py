@@ -5,9 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Annotated
 
-from sitegenctl.cli.options import Backend, Invocation, number, option, service
+from sitegenctl.cli.options import Backend, Invocation, examples, number, option, service
 
 
+@examples(("worker --concurrency 2", "Two orders at once"))
 @service(lambda _: True)
 def worker(
     call: Invocation,

@@ -1,8 +1,8 @@
 """Checks: how one is declared and run, and what it results in.
 
 A check is a function with ``@check``. Its parameters declare what it needs: a fact of that type, which a probe
-measures, or the ``System``. One with a default is used if it was measured. The docstring is the check's row in
-``docs/doctor.md``.
+measures, or the ``System``. One with a default is used if it was measured. The docstring is the check's row in the
+documentation.
 """
 
 from __future__ import annotations

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from sitegenctl.domain.orders.stage import Stage
 from sitegenctl.slotted import slotted
 
 OPERATOR_ENQUEUE = "OPERATOR_ENQUEUE"
@@ -126,60 +127,3 @@ def backoff(attempts: int) -> timedelta:
     """Delay before the next attempt: 2 minutes after the first, doubled each time, at most 2 hours."""
     doublings = min(max(attempts, 1) - 1, 16)
     return min(_BACKOFF * (1 << doublings), _MAX_BACKOFF)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A part of a run; ``share`` of its work, from 0 to 1, is done when the stage begins."""
-
-    name: str
-    share: float
-
-
-# By prefix; the first match decides. Shares follow the steps of a run, not their durations, which depend on the
-# generator.
-_STAGES: Sequence[tuple[str, Stage]] = (
-    ("SUCCESS", Stage(name="done", share=1.0)),
-    ("SKIP", Stage(name="skipped", share=1.0)),
-    ("FINALIZE", Stage(name="finishing", share=0.95)),
-    ("DNS_", Stage(name="publishing", share=0.9)),
-    ("PAGES_", Stage(name="publishing", share=0.87)),
-    ("R2_", Stage(name="publishing", share=0.84)),
-    ("GITHUB_", Stage(name="publishing", share=0.8)),
-    ("INTEGRATIONS_", Stage(name="publishing", share=0.78)),
-    ("WRITE_COMPLETE", Stage(name="writing", share=0.75)),
-    ("WRITE_PROGRESS", Stage(name="writing", share=0.68)),
-    ("WRITE_", Stage(name="writing", share=0.6)),
-    ("SECURITY_WARNING", Stage(name="writing", share=0.6)),  # about a file that is to be written
-    ("PARSE_RESULT", Stage(name="building", share=0.55)),
-    ("AI_COMPLETE", Stage(name="building", share=0.5)),
-    ("AI_GENERATION", Stage(name="building", share=0.4)),
-    ("AI_ERROR", Stage(name="building", share=0.4)),
-    ("AI_CONTENT_APPLIED", Stage(name="building", share=0.48)),
-    ("AI_CONTENT_ERROR", Stage(name="building", share=0.48)),  # not fatal: the template's own texts stay
-    ("AI_CONTENT_", Stage(name="building", share=0.44)),
-    ("BUILD_PROMPT", Stage(name="building", share=0.35)),
-    ("TEMPLATE_CUSTOMIZED", Stage(name="building", share=0.5)),
-    ("TEMPLATE_CUSTOMIZE", Stage(name="building", share=0.46)),
-    ("TEMPLATE_COPIED", Stage(name="building", share=0.42)),
-    ("TEMPLATE_", Stage(name="building", share=0.35)),
-    ("FETCH_DATA", Stage(name="reading", share=0.3)),
-    ("PHASE_1_COMPLETE", Stage(name="briefing", share=0.25)),
-    ("PHASE_1_SKIP", Stage(name="briefing", share=0.25)),
-    ("PHASE_1_ERROR", Stage(name="briefing", share=0.25)),
-    ("AI_STRATEGY", Stage(name="briefing", share=0.15)),
-    ("PHASE_1_", Stage(name="briefing", share=0.08)),
-    ("START", Stage(name="starting", share=0.03)),
-    ("RESUME", Stage(name="starting", share=0.02)),
-    ("CLEANUP", Stage(name="starting", share=0.02)),
-)
-
-#: The names of the stages that a run passes, in its order; skipped and finished runs are in none of them.
-RUN_STAGES = tuple(dict.fromkeys(stage.name for _, stage in reversed(_STAGES) if stage.share < 1))
-
-
-def stage_of(step: str | None) -> Stage | None:
-    """The stage of a run with this last step; None for an unknown step."""
-    if step is None:
-        return None
-    return next((stage for prefix, stage in _STAGES if step.startswith(prefix)), None)

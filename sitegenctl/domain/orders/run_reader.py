@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
 from itertools import chain, repeat
 from typing import NamedTuple
 
@@ -31,9 +30,8 @@ from sitegenctl.domain.orders.run import (
     History,
     Run,
     RunOutcome,
-    Stage,
-    stage_of,
 )
+from sitegenctl.domain.orders.stage import Stage, stage_of
 from sitegenctl.slotted import slotted
 
 # A resumed run writes these before its START; they belong to the same run.
@@ -43,9 +41,6 @@ _UNDO_FAILED = OPERATOR_UNDO + OPERATOR_FAILED_SUFFIX
 
 # Commands that choose the orders that they reset: their resets give no new attempts, or they would never end.
 _AUTOMATIC = frozenset({"maintain", "reset-empty"})
-
-
-_stage_of = lru_cache(maxsize=1024)(stage_of)
 
 
 @slotted
@@ -135,7 +130,7 @@ class LoggedRun:
             self.outcomes.setdefault(self.outcome, at)
             if self.outcome is RunOutcome.ERROR:
                 self.error = row.message
-        elif (stage := _stage_of(step)) is not None and (self.stage is None or stage.share >= self.stage.share):
+        elif (stage := stage_of(step)) is not None and (self.stage is None or stage.share >= self.stage.share):
             # A warning may be about an earlier stage, and names begin with that of their stage only in most cases.
             self.stage = stage
 

@@ -18,8 +18,8 @@ from sitegenctl.domain.orders.run import (
     OPERATOR_UNDO,
     OPERATOR_UNDO_BEGIN,
     STARTS,
-    stage_of,
 )
+from sitegenctl.domain.orders.stage import stage_of
 from sitegenctl.domain.plans.guards import (
     attempts_exhausted,
     describe_revoked,

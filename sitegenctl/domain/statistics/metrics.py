@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 
 from sitegenctl.domain.diagnosis.condition import Condition, Severity, Source
 from sitegenctl.domain.diagnosis.overview import Overview
-from sitegenctl.domain.orders.run import RUN_STAGES, RunOutcome
+from sitegenctl.domain.orders.run import RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun
+from sitegenctl.domain.orders.stage import RUN_STAGES
 
 #: Buckets in seconds: a generation takes minutes, and is stopped after ten.
 RUN_BOUNDS = (5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 240.0, 300.0, 420.0, 540.0, 600.0)

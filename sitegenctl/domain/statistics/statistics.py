@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
-from sitegenctl.domain.orders.run import RUN_STAGES, RunCounts, RunOutcome
+from sitegenctl.domain.orders.run import RunCounts, RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun
+from sitegenctl.domain.orders.stage import RUN_STAGES
 
 #: Maximum length of a reason.
 LONGEST = 300

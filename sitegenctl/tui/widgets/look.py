@@ -15,7 +15,7 @@ from textual.theme import Theme
 from textual.widgets import Static
 
 from sitegenctl.domain.orders.order import Order
-from sitegenctl.domain.orders.run import stage_of
+from sitegenctl.domain.orders.stage import stage_of
 from sitegenctl.render.text import neutralise
 
 #: The colours of the themes dark, light and monochrome, by Textual's names.
