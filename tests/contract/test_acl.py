@@ -5,13 +5,26 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from sitegenctl.errors import SourceError
 from sitegenctl.render.command import hint_text
+from sitegenctl.session import Session
 from tests.support.world import World
+
+USERS = Path(__file__).parents[2] / "docs" / "deploy" / "redis"
+READS = (
+    *("status", "inspect 42", "inspect queue", "inspect workers", "inspect task {task}", "metrics", "doctor"),
+    "doctor --quick",
+)
+CHANGES = (
+    *("enqueue 42 --yes", "undo --yes", "enqueue 42 --yes", "cancel 42 --yes", "cancel 1 --terminate --yes"),
+    *("repair --yes", "repair 2 --worker-dead --yes", "reset 42 --yes", "queue purge --yes", "maintain"),
+)
 
 
 @pytest.fixture
@@ -95,9 +108,48 @@ def test_following_the_hints_grants_what_is_missing(system: World, clerk: Callab
             message, hint = exc.message, hint_text(exc.hint, None) or ""
         _, found, rules = hint.partition("ACL SETUSER clerk ")
         assert found, (message, hint)
+        assert rules.isprintable()  # it is typed as it is shown
         assert rules not in given, f"granted in vain: {rules}"
         given.add(rules)
         clerk(*shlex.split(rules))
     else:
         pytest.fail(f"not enough: {given}")
     assert not any("allkeys" in rules or "@all" in rules for rules in given)
+
+
+async def _listen(session: Session) -> None:
+    async with session.events.listen():
+        pass
+
+
+@pytest.mark.parametrize("user", ["sitegenctl_reader", "sitegenctl"])
+def test_documented_users_need_no_other_rule(
+    system: World, backend: str, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system.order(42)
+    system.start_gated_worker()
+    task = system.run_one(1)
+    system.publish(2)
+    url, database = system.redis_url, system.redis_url.rpartition("/")[2]
+    with Redis.from_url(url, decode_responses=True) as admin:
+        script = (USERS / f"{backend}.txt").read_text().replace("&/0.", f"&/{database}.")
+        if admin.info("server")["redis_version"] < "7":
+            script = script.replace("%R~", "~")
+        for line in script.splitlines():
+            if line.startswith("ACL"):
+                admin.execute_command(*line.split())
+        admin.acl_setuser(user, enabled=True, passwords=["+pw"])
+        admin.acl_log_reset()
+        system.redis_url = f"redis://{user}:pw@{url.rpartition('@')[2].removeprefix('redis://')}"
+        system.configure(monkeypatch)
+        changes = CHANGES if user == "sitegenctl" else ()
+        for command in (*READS, *changes):
+            ran = system.run(*command.format(task=task).split(), *([] if changes else ["--read-only"]))
+            assert ran.returncode in (0, 1, 4, 5), (command, ran)
+            assert "does not let" not in ran.stdout + ran.stderr, (command, ran)
+        system.with_session(_listen)
+        denied: list[dict[str, Any]] = [entry for entry in admin.acl_log() if entry["username"] == user]
+        assert [(entry["reason"], entry["object"]) for entry in denied] == []
+        if not changes:
+            assert "does not let" in system.run("enqueue", "42", "--yes").stdout
+        admin.execute_command("ACL", "DELUSER", "sitegenctl", "sitegenctl_reader")

@@ -25,6 +25,7 @@ _WITHOUT_KEYS = (
 )
 
 _TASK_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UNTYPED = re.compile(r"[^ -~]")
 
 # Why Redis refuses all writes and what to do, by the code of its reply.
 _READ_ONLY = {
@@ -62,8 +63,10 @@ class NotPermitted(Refusal):
         kind, prefix = ("channel", "&") if self.command in _CHANNEL_COMMANDS else ("key", "~")
         places = _places(name, arguments)
         rules = [f"+{name.lower().replace(' ', '|')}" if words else "+@all"]
-        # A pattern to subscribe to is permitted as it is written; a key of one task for all tasks.
-        patterns = places if self.command == "PSUBSCRIBE" else [_TASK_ID.sub("*", literally(each)) for each in places]
+        # A pattern to subscribe to is permitted as it is written; a key of one task for all tasks. A character that
+        # cannot be typed becomes any one character.
+        keys = [_UNTYPED.sub("?", _TASK_ID.sub("*", literally(each))) for each in places]
+        patterns = places if self.command == "PSUBSCRIBE" else keys
         rules += [f"'{prefix}{pattern}'" for pattern in dict.fromkeys(patterns)]
         where = f" on the {kind}{'s' if len(places) > 1 else ''} {', '.join(places)}" if places else ""
         super().__init__(
