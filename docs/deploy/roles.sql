@@ -1,11 +1,11 @@
--- Roles with exactly the privileges that sitegenctl needs. Run it once as the owner of the tables, then set passwords:
+-- Roles with exactly the privileges that sitegenctl needs. Run it once, then set passwords; psql fills in the database:
 --   psql innexarcrm -f roles.sql -c '\password sitegenctl' -c '\password sitegenctl_reader'
 -- A test runs every command with these roles, and shows that each grant is needed.
 
 -- For `--read-only`, metrics and the live view. It changes nothing.
 CREATE ROLE sitegenctl_reader LOGIN;
 -- PUBLIC has these two unless they were revoked.
-GRANT CONNECT ON DATABASE innexarcrm TO sitegenctl_reader;
+GRANT CONNECT ON DATABASE :"DBNAME" TO sitegenctl_reader;
 GRANT USAGE ON SCHEMA public TO sitegenctl_reader;
 GRANT SELECT (id, customer_name, customer_email, status, site_url, admin_notes, created_at, updated_at, onboarding_completed_at) ON site_orders TO sitegenctl_reader;
 -- For due dates. Without this, nothing about them is shown.

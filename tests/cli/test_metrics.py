@@ -20,6 +20,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from sitegenctl.extras import install_hint
 from tests.support import processes
 from tests.support.processes import Running
 from tests.support.rq_world import RqWorld
@@ -240,5 +241,5 @@ def test_without_its_extra_the_package_is_named(world: World) -> None:
     assert process.returncode == 2
     assert process.stderr.splitlines() == [
         "error: metrics needs the extra metrics",
-        "hint: pip install 'sitegenctl[metrics]'",
+        f"hint: {install_hint('metrics')}",
     ]

@@ -62,7 +62,7 @@ def roles(world: World) -> Iterator[World]:
     database = server.path.lstrip("/")
 
     def run(statement: str) -> None:
-        named = statement.replace("innexarcrm", f'"{database}"').replace("sitegenctl", OPERATOR)
+        named = statement.replace(':"DBNAME"', f'"{database}"').replace("sitegenctl", OPERATOR)
         world.sql(named.replace(f"{OPERATOR}_reader", READER))
 
     world.sql(f'REVOKE CONNECT ON DATABASE "{database}" FROM PUBLIC')
@@ -121,7 +121,7 @@ def test_each_privilege_is_needed(roles: World) -> None:
     privileges = list(_each_privilege())
     assert len(privileges) == 29
     for privilege, commands in privileges:
-        named = privilege.replace("innexarcrm", f'"{database}"').replace("sitegenctl", OPERATOR)
+        named = privilege.replace(':"DBNAME"', f'"{database}"').replace("sitegenctl", OPERATOR)
         named = named.replace(f"{OPERATOR}_reader", READER)
         roles.sql(f"REVOKE {named}")
         codes = [roles.run(*command.split(), DATABASE_URL=url_of(roles, OPERATOR)).returncode for command in commands]

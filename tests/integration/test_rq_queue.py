@@ -28,6 +28,7 @@ from rq.worker_registration import REDIS_WORKER_KEYS
 from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.domain.health.check import CheckStatus
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
+from sitegenctl.extras import install_hint
 from tests.support.doctor_stage import examine, expect
 from tests.support.rq_world import JOB, RqWorld
 from tests.support.world import QUEUE, eventually, judge, publication
@@ -583,7 +584,7 @@ def test_missing_package_names_the_extra(rq: RqWorld) -> None:
     assert process.returncode == 2
     assert process.stderr.splitlines() == [
         "error: the backend rq needs the package rq",
-        "hint: pip install 'sitegenctl[rq]'",
+        f"hint: {install_hint('rq')}",
     ]
 
 

@@ -18,6 +18,7 @@ from rq.job import Job
 
 from sitegenctl.adapters.rq.backend import RqBackend
 from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.extras import install_hint
 from sitegenctl.worker import rq_processes
 from tests.support import processes
 from tests.support.faults import condition
@@ -213,7 +214,7 @@ def test_without_rq_the_hint_names_the_package(world: RqWorld, tmp_path: Path) -
         text=True,
         check=False,
     )
-    assert (process.returncode, process.stderr.splitlines()[1]) == (2, "hint: pip install 'sitegenctl[rq]'")
+    assert (process.returncode, process.stderr.splitlines()[1]) == (2, f"hint: {install_hint('rq')}")
 
 
 @pytest.mark.parametrize("role", ["Scheduler", "Worker 1"])

@@ -21,6 +21,7 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from sitegenctl.cli.app import run
+from sitegenctl.extras import install_hint
 from sitegenctl.web import live as web
 from tests.support.browser import CHROMIUM, ReverseProxy, WebServer, chromium, gone, page_of, read_until, serving
 from tests.support.servers import Certificates, free_port
@@ -248,7 +249,7 @@ def test_missing_extra(world: World, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.splitlines() == ["error: --web needs the extra web", "hint: pip install 'sitegenctl[web]'"]
+    assert done.stderr.splitlines() == ["error: --web needs the extra web", f"hint: {install_hint('web')}"]
 
 
 async def test_other_machines_with_a_warning_only(world: World, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 
 from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT
 from sitegenctl.errors import UsageProblem
+from sitegenctl.extras import install_hint
 
 #: Serializers by RQ 3's short names; others are named by their paths.
 SERIALIZERS = {"pickle": "rq.serializers.DefaultSerializer", "json": "rq.serializers.JSONSerializer"}
@@ -22,7 +23,7 @@ _DEFAULT_PREFIX = "rq"
 def require_rq(prefix: str) -> None:
     """Raise ``UsageProblem`` where RQ isn't installed, or is too old for this prefix; RQ is not imported."""
     if find_spec("rq") is None:
-        raise UsageProblem("the backend rq needs the package rq", hint="pip install 'sitegenctl[rq]'")
+        raise UsageProblem("the backend rq needs the package rq", hint=install_hint("rq"))
     if prefix == _DEFAULT_PREFIX:
         return
     from importlib.metadata import version  # slow to import

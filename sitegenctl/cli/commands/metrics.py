@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, Output, examples, option, service
 from sitegenctl.errors import UsageProblem
+from sitegenctl.extras import install_hint
 from sitegenctl.render.output import Report, degraded, write
 from sitegenctl.streams import use_utf8
 
@@ -48,7 +49,7 @@ def metrics(
     try:
         import prometheus_client  # noqa: F401 - only whether it is installed
     except ImportError as exc:
-        raise UsageProblem("metrics needs the extra metrics", hint="pip install 'sitegenctl[metrics]'") from exc
+        raise UsageProblem("metrics needs the extra metrics", hint=install_hint("metrics")) from exc
     settings = call.settings()
     settings.require_url("database")
     settings.require_url("redis")

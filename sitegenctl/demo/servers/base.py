@@ -21,7 +21,6 @@ from sitegenctl.demo.servers.processes import Account, Daemon, Process, StopStep
 from sitegenctl.errors import SourceError
 
 HOST: Final = "127.0.0.1"
-INSTALL_HINT: Final = "pip install 'sitegenctl[demo]'"
 
 _PORT_ATTEMPTS: Final = 10
 # The C library's text for EADDRINUSE; LC_ALL=C below keeps it English.

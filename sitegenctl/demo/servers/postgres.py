@@ -18,7 +18,6 @@ from typing import Final
 from sitegenctl.config.atomic_write import PRIVATE, write_whole
 from sitegenctl.demo.servers.base import (
     HOST,
-    INSTALL_HINT,
     PrivateServer,
     ServerState,
     Settings,
@@ -35,6 +34,7 @@ from sitegenctl.demo.servers.unprivileged import (
     unprivileged_account,
 )
 from sitegenctl.errors import SourceError
+from sitegenctl.extras import install_hint
 
 USER: Final = "crm_user"
 DATABASE: Final = "innexarcrm"
@@ -223,5 +223,5 @@ def _installation() -> Path:
         if os.access(install / "bin" / "postgres", os.X_OK)
     ]
     if not installs:
-        raise SourceError("no PostgreSQL server is installed", hint=INSTALL_HINT, source="database")
+        raise SourceError("no PostgreSQL server is installed", hint=install_hint("demo"), source="database")
     return installs[0]

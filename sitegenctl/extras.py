@@ -1,0 +1,18 @@
+"""How to add an optional dependency to the environment in which sitegenctl runs."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def install_hint(extra: str) -> str:
+    """The command that installs the extra here. pipx keeps its pip elsewhere, and uv's environments have none."""
+    prefix, package = Path(sys.prefix), f"'sitegenctl[{extra}]'"
+    if (prefix / "pipx_metadata.json").exists():
+        return f"pipx runpip {prefix.name} install {package}"
+    if find_spec("pip") is None:
+        return f"uv pip install --python {shlex.quote(str(prefix))} {package}"
+    return f"{shlex.quote(sys.executable)} -m pip install {package}"
