@@ -18,7 +18,13 @@ from sitegenctl.domain.health.system import BackendTexts
 from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskState
-from sitegenctl.domain.queue.worker import WorkerDetails, WorkerRoster, describe_no_worker, describe_shared
+from sitegenctl.domain.queue.worker import (
+    WorkerDetails,
+    WorkerRoster,
+    describe_no_worker,
+    describe_shared,
+    describe_silent_names,
+)
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import Report, error_data, row_of
 from sitegenctl.render.table import MAX_NAME, Column, Line, Screen, table
@@ -196,8 +202,7 @@ def workers_text(
         first += f", {roster.silent} {'does' if roster.silent == 1 else 'do'} not"
     if not count and not roster.silent:
         first = no_worker_text(roster)
-    if roster.silent_names:
-        first += f": {', '.join(roster.silent_names)}"
+    first += describe_silent_names(roster.silent_names, roster.silent, prefix=": ")
     lines = [first, *(f"! {describe_shared(name)}" for name in roster.shared_names)]
     for worker in roster.workers:
         ended = {claim.task_id: claim.reason for claim in stale if claim.worker == worker.name}

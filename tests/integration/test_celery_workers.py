@@ -8,7 +8,7 @@ import contextlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -245,13 +245,41 @@ def test_silent_worker_is_named(world: World, command: str, answers: dict[str, A
     assert "node name" not in ran.stdout
 
 
-def test_dead_worker_is_not_taken_for_a_silent_one(world: World) -> None:
+@pytest.mark.parametrize("command", ["inspect", "inspect workers", "doctor"])
+@pytest.mark.parametrize(
+    ("dead", "named"),
+    [
+        (("dead@box",), "one of dead@box, mute@box"),
+        # No host of these is connected, which the client list shows.
+        (("dead@192.0.2.1", "dead@192.0.2.2"), "mute@localhost"),
+        # As after many deployments, each with host names of its own.
+        (tuple(f"dead{number}@box" for number in range(6)), None),
+    ],
+    ids=["perhaps", "by its address", "too many"],
+)
+def test_silent_worker_is_not_confused_with_dead_ones(
+    world: World, command: str, dead: Sequence[str], named: str | None
+) -> None:
+    mute = named if named and "one of" not in named else "mute@box"
     with world.redis() as client:
-        for name in ("fake@box", "dead@box", "mute@box"):
+        for name in ("fake@box", mute, *dead):
             client.sadd("_kombu.binding.celery.pidbox", f"\x06\x16\x06\x16{name}.celery.pidbox")
-    with FakeWorker(world, _SHOWN), FakeWorker(world, dict.fromkeys(_SHOWN | IDLE), name="mute@box"):
-        ran = world.run("inspect", "workers", "--timeout", "1s")
-    assert "1 of 2 living workers did not respond\n" in ran.stderr
+    with FakeWorker(world, _SHOWN), FakeWorker(world, dict.fromkeys(_SHOWN | IDLE), name=mute):
+        ran = world.run(*command.split(), "--timeout", "1s")
+    found = re.findall(r"(?:does not|no response|did not respond within .*?s)(?:: (.*))?$", ran.stdout, re.MULTILINE)
+    assert found == [named or ""]
+
+
+def test_silent_worker_is_named_by_its_earlier_reply(world: World) -> None:
+    answers: dict[str, Any] = dict(_SHOWN)
+    workers = CeleryWorkers(world.redis_url, QueueOptions(), timeout=2)
+    with world.redis() as client:
+        for name in ("dead@box", "mute@box"):
+            client.sadd("_kombu.binding.celery.pidbox", f"\x06\x16\x06\x16{name}.celery.pidbox")
+    with FakeWorker(world, answers, name="mute@box") as worker:
+        assert asyncio.run(workers.worker_details()).silent_names == ()
+        worker.answers = dict.fromkeys(IDLE | _SHOWN)
+        assert asyncio.run(workers.worker_details()).silent_names == ("mute@box",)
 
 
 def test_argument_of_another_task_is_no_order(world: World) -> None:

@@ -229,7 +229,14 @@ def test_a_connected_worker_has_its_reported_jobs() -> None:
 def test_unreliable_workers_are_silent_and_dead_ones_are_not(seen: Record, left: float, silent: int) -> None:
     call = assign_jobs(records(seen, started={"J": left}, J=STARTED), QUEUE)
     assert (call.living, call.holders("J"), call.silent) == ({}, [], silent)
-    assert call.silent_names == ([seen.name] if silent and seen.is_connected else [])
+    assert call.silent_names == ["W"] * silent
+
+
+def test_idle_workers_that_do_not_listen_are_named() -> None:
+    deaf = [worker(name, connected=False) for name in ("U", "V")]
+    call = assign_jobs(records(worker("W"), *deaf, consumers=2), QUEUE)
+    # One of the two waits for jobs; it is not known which.
+    assert (call.silent, call.silent_names) == (1, ["U", "V"])
 
 
 @pytest.mark.parametrize(

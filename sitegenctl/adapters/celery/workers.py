@@ -5,14 +5,15 @@ Neither redis-py nor Celery is needed, which makes it quick. The broker's side i
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sitegenctl.adapters.broker.json_values import (
     fitting,
@@ -32,17 +33,27 @@ from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.connection import Connection, open_connection, own_addresses
 from sitegenctl.adapters.redis.errors import Refusal, literally
 from sitegenctl.adapters.redis.urls import parse_url
+from sitegenctl.adapters.system.network import addresses_of
 from sitegenctl.adapters.system.processes import local_memory
 from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.domain.queue.worker import WorkerDetails, WorkerRoster, WorkerSurvey, survey_of
 from sitegenctl.slotted import slotted
 
+if TYPE_CHECKING:
+    from sitegenctl.adapters.redis.info import Client
+
 #: The methods that list the tasks which a worker holds, and the state of a task that each lists.
 CLAIMS = {"active": TaskState.RUNNING, "reserved": TaskState.RESERVED, "scheduled": TaskState.SCHEDULED}
 
 #: Seconds until surveys wait the whole time again for workers that did not reply.
 _SILENCE_KEPT = 30.0
+
+#: Silent workers are not named where more names than these may be theirs.
+_MAX_NAMES = 5
+
+#: The most hosts whose addresses are looked up.
+_MAX_LOOKUPS = 50
 
 #: Ends the name of the queue of a worker for remote control, and names the exchange.
 _PIDBOX = "celery.pidbox"
@@ -82,6 +93,7 @@ class CeleryWorkers:
         #: second whether a client has waited long enough.
         self.reply_timeout = timeout - min(0.5, timeout / 2)
         self._silent = 0
+        self._replied: set[str] = set()  # the names of workers that ever replied to this process
         self._silent_until = float("-inf")
 
     async def ask(
@@ -97,7 +109,7 @@ class CeleryWorkers:
         Returns as soon as all have replied, or soon after all but ``silent`` have. Raises ``SourceError``.
         """
         async with self._connection() as connection:
-            return await ask_workers(
+            replies = await ask_workers(
                 connection,
                 methods,
                 self._options,
@@ -107,6 +119,8 @@ class CeleryWorkers:
                 destination=destination,
                 silent=silent,
             )
+        self._replied |= replies.answers.keys()
+        return replies
 
     async def survey(self) -> WorkerSurvey:
         """Ask every worker what it holds."""
@@ -177,25 +191,53 @@ class CeleryWorkers:
         return await self.pause(method="add_consumer")
 
     async def silent_names(self, replies: Replies) -> tuple[str, ...]:
-        """The names of workers that did not respond, or only in part or with an error, where they are certain.
+        """The names of workers that did not respond, or only in part or with an error.
 
-        Every worker binds its own queue for remote control, and dead ones stay bound. So the names without a reply are
-        those of the silent workers only if there are as many.
+        Every worker binds its own queue for remote control, and dead ones stay bound: there may be more names than
+        silent workers. Of those, the names that replied earlier count, then those whose host is connected to Redis;
+        if they are still more than ``_MAX_NAMES``, none is known.
         """
         names = {*replies.rejected, *replies.partial}
-        if replies.unresponsive > len(replies.partial):
-            prefix = self._options.global_keyprefix
-            kinds = ("_kombu.binding.", "_kombu.binding_permanent.")
+        if (missing := replies.unresponsive - len(replies.partial)) > 0:
             async with self._connection() as connection:
-                bound = await connection.execute(
-                    *(("SMEMBERS", f"{prefix}{kind}{_PIDBOX}") for kind in kinds), keep_refusals=True
-                )
-            members = (member for reply in bound if not isinstance(reply, Refusal) for member in reply)
-            queues = (member.decode(errors="replace").rpartition(self._options.sep)[2] for member in members)
-            unheard = {queue.removesuffix(f".{_PIDBOX}") for queue in queues} - replies.answers.keys() - names
-            if len(unheard) == replies.unresponsive - len(replies.partial):
-                names |= unheard
+                unanswered = await self._bound_names(connection) - replies.answers.keys() - names
+                if len(unanswered) > missing <= len(earlier := unanswered & self._replied):
+                    unanswered = earlier
+                if len(unanswered) > missing <= len(connected := await self._connected(connection, unanswered)):
+                    unanswered = connected
+            if len(unanswered) <= max(missing, _MAX_NAMES):
+                names |= unanswered
         return tuple(sorted(filter(None, map(text, names))))
+
+    async def _bound_names(self, connection: Connection) -> set[str]:
+        """The names under which workers, living or dead, have bound their queues for remote control."""
+        prefix = self._options.global_keyprefix
+        keys = (f"{prefix}{kind}{_PIDBOX}" for kind in ("_kombu.binding.", "_kombu.binding_permanent."))
+        bound = await connection.execute(*(("SMEMBERS", key) for key in keys), keep_refusals=True)
+        members = (member for reply in bound if not isinstance(reply, Refusal) for member in reply)
+        queues = (member.decode(errors="replace").rpartition(self._options.sep)[2] for member in members)
+        return {queue.removesuffix(f".{_PIDBOX}") for queue in queues}
+
+    async def _connected(self, connection: Connection, names: Collection[str]) -> set[str]:
+        """Those of these workers whose host, the part behind the @, has a client of this database."""
+        # Seldom needed.
+        from sitegenctl.adapters.redis.info import read_clients
+
+        (listing,) = await connection.execute(("CLIENT", "LIST"), keep_refusals=True)
+        addresses = {each.address.rpartition(":")[0].strip("[]") for each in self._others(read_clients(listing) or [])}
+        hosts = sorted({name.rpartition("@")[2] for name in names})[:_MAX_LOOKUPS]
+        found = await asyncio.gather(*map(addresses_of, hosts))
+        connected = {host for host, of_host in zip(hosts, found, strict=True) if not addresses.isdisjoint(of_host)}
+        return {name for name in names if name.rpartition("@")[2] in connected}
+
+    def _others(self, clients: Iterable[Client]) -> list[Client]:
+        """The clients of this database that are not connections of this process."""
+        own = own_addresses()
+        return [
+            client
+            for client in clients
+            if client.database == self._database and client.address not in own and not client.is_server
+        ]
 
     async def _consumption(self, replies: Replies) -> tuple[int | None, bool]:
         """The number of clients that wait for messages, and whether anything shows that a worker ever did.
@@ -218,15 +260,7 @@ class CeleryWorkers:
             clients = read_clients(listing)
             if clients is None:
                 return None, True
-            own = own_addresses()
-            others = [
-                client
-                for client in clients
-                if client.database == self._database
-                and client.id != own_id
-                and client.address not in own
-                and not client.is_server
-            ]
+            others = [client for client in self._others(clients) if client.id != own_id]
             consumers = sum(client.is_blocked and client.command == "brpop" for client in others)
             if others or bindings != 0:
                 return consumers, True

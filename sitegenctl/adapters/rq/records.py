@@ -168,8 +168,10 @@ class Held(NamedTuple):
 class Assignments:
     """What the records show: the living workers, and the jobs that each of them ``held``.
 
-    Nothing may be concluded from ``silent`` workers; ``missing`` of them are not connected to Redis. ``doubts`` has the
-    reason why an entry of the registry that no living worker has may be running all the same, by its member.
+    Nothing may be concluded from ``silent`` workers; ``missing`` of them are not connected to Redis. They have
+    ``silent_names``, which are fewer where a name is not known, and more where it is not known which of several they
+    are. ``doubts`` has the reason why an entry of the registry that no living worker has may be running all the same,
+    by its member.
     """
 
     records: Records
@@ -325,17 +327,22 @@ def assign_jobs(records: Records, queue: str) -> Assignments:
         if beginning and not records.is_over(entry.job_id):
             assigned.held[beginning.pop()].append(Held(entry.job_id, delivery=entry.delivery))
         else:
-            assigned.missing += not records.is_over(entry.job_id)
+            if not records.is_over(entry.job_id):
+                assigned.missing += 1
+                job = records.jobs[entry.job_id]
+                assigned.silent_names += [job.worker] if job is not None and job.worker else []
             assigned.doubts[entry.delivery] = (
                 "its worker did not respond and may be running it:"
                 f" its next heartbeat is due by {entry.promised_until:%H:%M:%S} UTC"
             )
     _assign_taken(assigned, queue, beginning)
     # Idle workers that do not listen, and yet wait for jobs.
-    apart = sum(worker.is_there and not worker.is_connected and not worker.jobs for worker in records.workers)
+    deaf = [each.name for each in records.workers if each.is_there and not each.is_connected and not each.jobs]
+    apart = len(deaf)
     if records.consumers is not None:
         apart = min(apart, max(records.consumers - sum(worker.is_idle for worker in assigned.living.values()), 0))
     assigned.missing += apart
+    assigned.silent_names += deaf if apart else []
     assigned.silent += assigned.missing
     return assigned
 

@@ -1,10 +1,15 @@
-"""Errors of network connections in plain words."""
+"""Addresses of hosts, and errors of network connections in plain words."""
 
 from __future__ import annotations
 
 import os
 import socket
 import ssl
+
+from sitegenctl.adapters.system.threads import in_a_thread
+
+#: Seconds that a name server gets.
+_LOOKUP_TIMEOUT = 0.5
 
 
 def connection_problem(exc: BaseException) -> str:
@@ -24,3 +29,13 @@ def connection_problem(exc: BaseException) -> str:
     return (getattr(exc, "strerror", None) or str(exc)).rstrip(".") or (
         "it closed the connection" if closed else "the connection failed"
     )
+
+
+async def addresses_of(host: str) -> frozenset[str]:
+    """The IP addresses of a host; none if its name is not resolved in time. Those of this host include loopback."""
+    try:
+        found = await in_a_thread(lambda: socket.getaddrinfo(host, None), timeout=_LOOKUP_TIMEOUT)
+    except (OSError, UnicodeError):
+        found = []
+    local = {"127.0.0.1", "::1"} if host == socket.gethostname() else set()
+    return frozenset({str(entry[4][0]) for entry in found} | local)

@@ -30,7 +30,7 @@ from sitegenctl.domain.health.messages import MessageFacts, skipped_lines
 from sitegenctl.domain.health.redis import RedisFacts
 from sitegenctl.domain.health.system import System
 from sitegenctl.domain.queue.defaults import HARD_LIMIT, SOFT_LIMIT
-from sitegenctl.domain.queue.worker import describe_shared
+from sitegenctl.domain.queue.worker import describe_shared, describe_silent_names
 
 _SOFT, _HARD = timedelta(seconds=SOFT_LIMIT), timedelta(seconds=HARD_LIMIT)
 
@@ -64,7 +64,7 @@ class WorkersFacts:
 
     workers: tuple[WorkerFacts, ...] = ()
     silent: int = 0  # connected, and did not reply within `patience`
-    silent_names: tuple[str, ...] = ()  # of those of them whose name is known
+    silent_names: tuple[str, ...] = ()  # of those of them whose name is known, or more names that they may have
     shared_names: tuple[str, ...] = ()  # that several workers use
     patience: timedelta = timedelta(0)
     suspended: bool = False  # no worker takes tasks, on an operator's command
@@ -109,7 +109,7 @@ def worker(
         judge = warning if workers.workers else failed
         return judge(
             f"{workers.silent} of {counted(total, 'connected worker')} did not respond within"
-            f" {seconds(workers.patience)}{': ' if workers.silent_names else ''}{listed(workers.silent_names)}",
+            f" {seconds(workers.patience)}{describe_silent_names(workers.silent_names, workers.silent, prefix=': ')}",
             *map(describe_shared, workers.shared_names),
             system.texts.silence,
             remedy=replace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -26,7 +26,7 @@ class _Replies:
     """What is known of all workers after one request."""
 
     silent: int = 0  # asked, and did not respond in time; nothing follows from that
-    silent_names: tuple[str, ...] = ()  # of those of them whose name is known
+    silent_names: tuple[str, ...] = ()  # of those of them whose name is known, or more names that they may have
     shared_names: tuple[str, ...] = ()  # node names that several workers use
     consumers: int | None = None  # clients that wait for messages in the broker's database
     ever_consumed: bool = True  # False only where nothing shows that one did
@@ -108,11 +108,22 @@ def describe_silence(replies: WorkerSurvey | WorkerRoster) -> str | None:
     silent, responded = replies.silent, len(replies.workers)
     if not silent:
         return None
-    names = f": {', '.join(replies.silent_names)}" if replies.silent_names else ""
+    names = describe_silent_names(replies.silent_names, silent, prefix=": ")
     if not responded:
         subject = "the living worker" if silent == 1 else f"{silent} living workers"
         return f"{subject} did not respond{names}"
     return f"{silent} of {silent + responded} living workers did not respond{names}"
+
+
+def describe_silent_names(names: Sequence[str], silent: int, *, prefix: str) -> str:
+    """The names of ``silent`` workers behind a prefix; empty if none is known.
+
+    More names than workers are those that they may have.
+    """
+    if not names:
+        return ""
+    among = "" if len(names) <= silent else "one of " if silent == 1 else f"{silent} of "
+    return f"{prefix}{among}{', '.join(names)}"
 
 
 def describe_shared(name: str) -> str:
