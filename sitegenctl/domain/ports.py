@@ -313,6 +313,9 @@ class QueueBackend(WorkerSource, Protocol):
     async def results(self, task_ids: Collection[str]) -> Mapping[str, TaskResult]:
         """The final result of each of these ids that has one."""
 
+    async def failed(self, order_ids: Collection[int]) -> Mapping[int, str]:
+        """The id of the newest failed task of each of these orders, where the broker keeps a list of failed tasks."""
+
     async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:
         """Why ids must not be published again: they have a final result, or a worker reports them revoked."""
 

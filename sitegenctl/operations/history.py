@@ -13,7 +13,7 @@ from sitegenctl.domain.orders.operation import JournalRow, journal_row, operatio
 from sitegenctl.domain.orders.order import LogRow
 from sitegenctl.domain.orders.run import OUTCOME_STEPS
 from sitegenctl.domain.orders.run_reader import LoggedRun, RunRow, RunStream
-from sitegenctl.domain.ports import OrdersStore
+from sitegenctl.domain.ports import OrdersStore, QueueBackend
 from sitegenctl.domain.statistics.activity import (
     Activity,
     ActivityFilter,
@@ -26,7 +26,8 @@ from sitegenctl.domain.statistics.activity import (
 from sitegenctl.domain.statistics.statistics import LEAD
 from sitegenctl.errors import SourceError, UsageProblem
 from sitegenctl.operations.follow import Notice, tail_all
-from sitegenctl.operations.overview import runs_of
+from sitegenctl.operations.observe import Attempts
+from sitegenctl.operations.overview import end_by_results, runs_of
 
 #: Rows read in one query.
 _PAGE = 20_000
@@ -43,11 +44,14 @@ async def past(
     *,
     until: timedelta | datetime | None = None,
     last: int | None = None,
+    queue: QueueBackend | None = None,
+    attempts: Attempts | None = None,
 ) -> Past:
     """Read the runs and operations since then, oldest first; times as in ``OrdersStore.log_window``.
 
-    A run that ends after ``until`` is unfinished. ``last`` keeps the newest ones. Raises ``UsageProblem`` for a period
-    that ends before it begins.
+    A run that ends after ``until`` is unfinished. ``last`` keeps the newest ones. With the ``queue``, runs without an
+    outcome in the log end by the results of their tasks; ``attempts`` has the error if these could not be read. Raises
+    ``UsageProblem`` for a period that ends before it begins.
     """
     window = await orders.log_window(since, lead=LEAD, until=until)
     if until is not None and window.since >= window.until:
@@ -57,7 +61,10 @@ async def past(
         )
     found: list[Activity] = []
     if only.wants_runs:
-        found += [run_activity(run) async for run in runs_of(orders, window, bounds_only=True)]
+        runs = [run async for run in runs_of(orders, window, bounds_only=True)]
+        if queue is not None:
+            await end_by_results(runs, orders, queue, window, attempts or Attempts())
+        found += map(run_activity, runs)
     if only.wants_operations:
         rows = await _journal(orders, window.first_id, window.last_id)
         found += [OperationActivity(operation=operation) for operation in operations_of(rows)]

@@ -360,17 +360,26 @@ async def with_results(
 ) -> dict[int, Order]:
     """Those of these orders whose run has no outcome in the log, and failed by the result of its task.
 
-    The id is in the log, or one of ``last_ids``. Raises ``SourceError``.
+    The id is in the log, one of ``last_ids``, or in the broker's list of failed tasks. Raises ``SourceError``.
     """
+    lacking = [order for order in orders if order.lacks_outcome]
+    failed = await queue.failed({order.order_id for order in lacking}) if lacking else {}
     ids = [
-        (order, task_id)
-        for order in orders
-        if order.lacks_outcome
-        for task_id in (order.last_task_id, (last_ids or {}).get(order.order_id))
+        (order, task_id, is_last)
+        for order in lacking
+        for task_id, is_last in (
+            (failed.get(order.order_id), False),
+            (order.last_task_id, True),
+            ((last_ids or {}).get(order.order_id), True),
+        )
         if task_id is not None
     ]
-    results = await queue.results({task_id for _, task_id in ids}) if ids else {}
-    ended = [(order, order.with_result(task_id, results[task_id], now)) for order, task_id in ids if task_id in results]
+    results = await queue.results({task_id for _, task_id, _ in ids}) if ids else {}
+    ended = [
+        (order, order.with_result(task_id, results[task_id], now, is_last=is_last))
+        for order, task_id, is_last in ids
+        if task_id in results
+    ]
     return {order.order_id: failed for order, failed in ended if failed is not order}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -96,20 +96,31 @@ async def statistics(
     """
     window = await orders.log_window(since, lead=LEAD)
     collector = Collector(window)
-    unended: dict[int, LoggedRun] = {}
+    unended: list[LoggedRun] = []
     async for run in runs_of(orders, window):
         if run.outcome is None and run.is_newest:
-            unended[run.order_id] = run
+            unended.append(run)
         else:
             collector.add(run)
-    if queue is not None and unended:
-        known = await orders.read_orders(unended)
-        read = partial(with_results, queue, known.values(), now=utc_now())
-        for order_id, order in (await (attempts or Attempts()).make(Source.BROKER, read) or {}).items():
-            _end(unended[order_id], order, window)
-    for run in unended.values():
+    if queue is not None:
+        await end_by_results(unended, orders, queue, window, attempts or Attempts())
+    for run in unended:
         collector.add(run)
     return collector.result()
+
+
+async def end_by_results(
+    runs: Iterable[LoggedRun], orders: OrdersStore, queue: QueueBackend, window: LogWindow, attempts: Attempts
+) -> None:
+    """End those of these runs that have no outcome in the log, and failed by the result of their task."""
+    unended = {run.order_id: run for run in runs if run.outcome is None and run.is_newest}
+    if not unended:
+        return
+    # In an order with a row behind the window, another run may have failed.
+    known = [each for each in (await orders.read_orders(unended)).values() if each.last_log_id <= window.last_id]
+    read = partial(with_results, queue, known, now=utc_now())
+    for order_id, order in (await attempts.make(Source.BROKER, read) or {}).items():
+        _end(unended[order_id], order, window)
 
 
 async def count_runs(
@@ -133,8 +144,9 @@ def _end(run: LoggedRun, order: Order | None, window: LogWindow) -> None:
     last = order.history.last_run if order is not None else None
     if order is None or last is None or last.failed_ago is None or not last.last_step:
         return
-    if run.outcome is None and run.is_newest:
-        run.fail(order.last_error, window.until - last.failed_ago)
+    ended_at = window.read_at - last.failed_ago
+    if run.outcome is None and run.is_newest and ended_at <= window.until:
+        run.fail(order.last_error, ended_at)
 
 
 async def runs_of(orders: OrdersStore, window: LogWindow, *, bounds_only: bool = False) -> AsyncIterator[LoggedRun]:

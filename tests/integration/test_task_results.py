@@ -86,9 +86,19 @@ def test_a_failure_without_an_error_row_is_failed_with_its_reason(
     stats = run("stats", "--since", "1h")[1]["data"]
     assert (stats["runs"]["failed"], stats["runs"]["cut_short"]) == (1, 1)
     assert stats["reasons"][0]["example"] == BAD_COLOUR
+    for period in (["--since", "1h"], ["--since", "1h", "--until", "0s"]):
+        *_, last_run = run("history", "--kind", "run", *period)[1]["data"]["activity"]
+        assert (last_run["outcome"], last_run["reason"]) == ("failed", BAD_COLOUR)
     # Two attempts: the next is due after four minutes.
     assert "is due in" in run("retry-failed")[1]["outcomes"][42]["reason"]
     assert kinds(run("retry-failed", "--force", "--match", "invalid literal")[1]) == {42: "done"}
+
+
+def test_history_without_redis_leaves_such_failures_out(world: World, log: Log, tmp_path: Path) -> None:
+    fail(world, cut_short(world, log), tmp_path)
+    ran = world.run("history", "--kind", "run", REDIS_URL="redis://127.0.0.1:1/0")
+    assert (ran.returncode, "unfinished" in ran.stdout) == (0, True)
+    assert ran.stderr.startswith("warning: without the results of tasks, failures that are not logged are left out: ")
 
 
 @both
@@ -99,6 +109,28 @@ def test_a_failure_before_any_row_is_failed_and_counts_as_an_attempt(
     order = inspected(run)
     assert (order["condition"], order["attempts"]) == ("failed", 1)
     assert BAD_COLOUR in order["evidence"]
+
+
+@pytest.mark.parametrize("backend", ["rq"])
+@pytest.mark.parametrize("rows", [CUT_SHORT, []], ids=["cut short", "no row"])
+def test_failure_of_a_job_that_the_backend_published_is_found(
+    world: World, run: Run, log: Log, tmp_path: Path, rows: Sequence[tuple[str, float]]
+) -> None:
+    """No log row has its id: only RQ's list of failed jobs does."""
+    world.order(42, "GENERATING", age="10 minutes", files=8)
+    log.rows(42, rows)
+    fail(world, world.publish(42), tmp_path)
+    order = inspected(run)
+    assert order["condition"] == "failed"
+    assert BAD_COLOUR in order["evidence"]
+
+
+@pytest.mark.parametrize("backend", ["rq"])
+def test_failed_job_from_before_the_last_change_does_not_decide(world: World, run: Run, tmp_path: Path) -> None:
+    world.order(42, "GENERATING", age="10 minutes", files=8)
+    fail(world, world.publish(42), tmp_path)
+    world.sql("UPDATE site_orders SET updated_at = timezone('utc', now()) WHERE id = 42")
+    assert inspected(run)["condition"] == "settling"
 
 
 def test_live_remembers_the_task_that_the_backend_published(world: World, log: Log, tmp_path: Path) -> None:

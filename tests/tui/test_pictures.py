@@ -181,7 +181,7 @@ CHECKS = CheckUp(
     )
 )
 PAST = Past(
-    window=LogWindow(since=AT - 12 * 60 * MINUTE, until=AT, first_id=1, last_id=9),
+    window=LogWindow(since=AT - 12 * 60 * MINUTE, until=AT, read_at=AT, first_id=1, last_id=9),
     activity=[
         *(
             RunActivity(

@@ -42,7 +42,9 @@ def run(
 
 
 def collected(*runs: LoggedRun, days: float = 7) -> Statistics:
-    collector = Collector(LogWindow(since=UNTIL - timedelta(days=days), until=UNTIL, first_id=1, last_id=99))
+    collector = Collector(
+        LogWindow(since=UNTIL - timedelta(days=days), until=UNTIL, read_at=UNTIL, first_id=1, last_id=99)
+    )
     for each in runs:
         collector.add(each)
     return collector.result()

@@ -114,6 +114,10 @@ class CeleryQueue(CeleryWorkers):
         async with self._connection() as connection:
             return await RawMessages(connection, self._options).final_results(task_ids)
 
+    async def failed(self, order_ids: Collection[int]) -> Mapping[int, str]:
+        # Results name neither their task nor its arguments.
+        return {}
+
     async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:
         if not task_ids:
             return {}

@@ -100,7 +100,7 @@ SELECT id FROM site_orders
 
 #: $1 to $3 as in `since_parameters`; without any of them, the beginning of the day.
 BEGINNING = """
-SELECT localtimestamp AS until,
+SELECT localtimestamp AS read_at,
        coalesce(localtimestamp - $1::interval, $2::timestamptz::timestamp, $3::timestamp,
                 date_trunc('day', localtimestamp)) AS since
 """

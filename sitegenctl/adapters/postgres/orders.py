@@ -126,7 +126,7 @@ class PostgresOrders:
         async with self._main.transaction() as connection:
             clock = await connection.fetchrow(log.BEGINNING, *log.since_parameters(since))
             ids = await connection.fetchrow(log.IDS, clock["since"] - lead)
-            window = LogWindow(**clock, **ids)
+            window = LogWindow(**clock, **ids, until=clock["read_at"])
             if until is not None:
                 end = (await connection.fetchrow(log.BEGINNING, *log.since_parameters(until)))["since"]
                 last_id = (await connection.fetchrow(log.IDS, end))["first_id"] - 1

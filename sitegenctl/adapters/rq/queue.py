@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sitegenctl.adapters.broker.json_values import is_encodable
 from sitegenctl.adapters.redis.connection import Connection, require_writable
-from sitegenctl.adapters.rq.job import OVER, Job
+from sitegenctl.adapters.rq.job import OVER, Job, job_id_of
 from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.adapters.rq.reader import read_jobs, read_queue, read_result
 from sitegenctl.adapters.rq.records import read_assignments
@@ -31,6 +31,9 @@ from sitegenctl.domain.queue.worker import WorkerSurvey
 
 #: Readings of job and registries: the job may end, or move, meanwhile.
 _MAX_READINGS = 3
+
+#: The most failed jobs that are searched, the newest ones.
+_MAX_FAILED = 1000
 
 #: The fields of a job's hash that are shown as they are.
 _SHOWN = ("description", "status", "created_at", "started_at", "timeout", "retries_left")
@@ -123,6 +126,19 @@ class RqQueue(RqWorkers):
                 found[task_id] or TaskResult(status="", date_done=job.ended_at), status=_RESULTS[job.status]
             )
             for task_id, job in ended.items()
+        }
+
+    async def failed(self, order_ids: Collection[int]) -> Mapping[int, str]:
+        if not order_ids:
+            return {}
+        async with self.connection() as connection:
+            (members,) = await connection.execute(("ZREVRANGE", self._options.registry("failed"), 0, _MAX_FAILED - 1))
+            jobs = await read_jobs(connection, self._options, map(job_id_of, members))
+        task = self._options.task
+        # Newest first; an earlier job of the same order does not replace a later one.
+        ours = [(job.order_id(task), job_id) for job_id, job in jobs.items() if job is not None and job.is_of(task)]
+        return {
+            order_id: job_id for order_id, job_id in reversed(ours) if order_id is not None and order_id in order_ids
         }
 
     async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:

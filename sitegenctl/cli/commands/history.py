@@ -104,13 +104,18 @@ async def _past(
     call: Invocation, session: Session, since: str | None, until: str | None, only: ActivityFilter, last: int
 ) -> int:
     from sitegenctl.cli.commands.logs import read_since
+    from sitegenctl.cli.commands.stats import warn_of_results
     from sitegenctl.cli.execute import progress
     from sitegenctl.operations.history import past
+    from sitegenctl.operations.observe import Attempts
     from sitegenctl.render.history import HISTORY_COLUMNS, activity_data, history_text
 
-    end = read_since(until, "--until") if until is not None else None
+    begin, end = read_since(since or DEFAULT_SINCE), read_since(until, "--until") if until is not None else None
     with progress("reading the log…"):
-        found = await past(session.orders, read_since(since or DEFAULT_SINCE), only, until=end, last=last)
+        # Without Redis the log alone is enough for nearly all runs.
+        queue, attempts = session.queue if session.settings.redis_url else None, Attempts()
+        found = await past(session.orders, begin, only, until=end, last=last, queue=queue, attempts=attempts)
+    warn_of_results(attempts)
     rows = [activity_data(each) for each in found.activity]
     return write(
         Report(
@@ -167,7 +172,8 @@ async def _follow(call: Invocation, session: Session, since: str | None, only: A
             print(*activity_lines(activity, today, screen()), sep="\n", flush=True)
 
     # Without a beginning, only what is new.
-    found = await past(session.orders, read_since(since or "0s"), only, last=last)
+    queue = session.queue if session.settings.redis_url else None
+    found = await past(session.orders, read_since(since or "0s"), only, last=last, queue=queue)
     for each in found.activity:
         show(each, found.window.until)
     async for event in follow(session.orders, only, after=found.window.last_id):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli.execute import progress
 from sitegenctl.cli.options import Invocation, Output, examples, option
@@ -11,6 +11,9 @@ from sitegenctl.cli.terminal import screen
 from sitegenctl.errors import UsageProblem
 from sitegenctl.render.text import folded
 from sitegenctl.streams import use_utf8
+
+if TYPE_CHECKING:
+    from sitegenctl.operations.observe import Attempts
 
 _STDOUT = "-"
 
@@ -45,11 +48,7 @@ async def stats(
             # Without Redis the log alone is enough for nearly all runs.
             queue, attempts = session.queue if settings.redis_url else None, Attempts()
             statistics = await operation.statistics(session.orders, window, queue=queue, attempts=attempts)
-    for error in attempts.errors.values():
-        print(
-            f"warning: without the results of tasks, failures that are not logged are left out: {error}",
-            file=sys.stderr,
-        )
+    warn_of_results(attempts)
     page = ""
     if html is not None:
         from sitegenctl.render.statistics_page import statistics_page
@@ -73,3 +72,12 @@ async def stats(
         rows=statistics_rows(statistics),
         columns=STATISTICS_COLUMNS,
     )
+
+
+def warn_of_results(attempts: Attempts) -> None:
+    """Warn where the results of tasks could not be read."""
+    for error in attempts.errors.values():
+        print(
+            f"warning: without the results of tasks, failures that are not logged are left out: {error}",
+            file=sys.stderr,
+        )

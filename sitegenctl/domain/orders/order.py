@@ -149,12 +149,18 @@ class Order:
             return run.task_id
         return journal.task_id if journal and not journal.step.endswith(OPERATOR_FAILED_SUFFIX) else None
 
-    def with_result(self, task_id: str, result: TaskResult, now: datetime) -> Order:
-        """The order whose last run failed, if this result of its task shows that; ``now`` is aware."""
+    def with_result(self, task_id: str, result: TaskResult, now: datetime, *, is_last: bool = True) -> Order:
+        """The order whose last run failed, if this result of its task shows that; ``now`` is aware.
+
+        Where the task is not known to be its last one (``is_last``), a result from before the last change of the order
+        shows nothing.
+        """
         failure, history, run = result.failure, self.history, self.history.last_run
         if failure is None:
             return self
         age = max(now - result.date_done, timedelta(0)) if result.date_done is not None else None
+        if not is_last and (age is None or self.idle is None or age > self.idle):
+            return self
         # Another task, which the journal does not know, may have begun this run after the result.
         is_later = run is not None and (age is None or run.began is None or age > run.began + _CLOCK_TOLERANCE)
         if is_later and run is not None and run.task_id != task_id:

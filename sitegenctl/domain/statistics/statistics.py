@@ -70,10 +70,11 @@ _HOUR = timedelta(hours=1)
 
 @dataclass(frozen=True, kw_only=True)
 class LogWindow:
-    """A window of the log, ``since`` and ``until`` by its clock."""
+    """A window of the log, ``since`` and ``until`` by its clock; ``read_at`` is when it was read."""
 
     since: datetime
     until: datetime
+    read_at: datetime
     first_id: int  # of a row before `since`: runs that ended in the window may have begun there
     last_id: int
 

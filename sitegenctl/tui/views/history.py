@@ -97,7 +97,9 @@ class HistoryView(View[Activity]):
         async def read(session: Session) -> Past:
             from sitegenctl.operations.history import past
 
-            return await past(session.orders, wanted.since or _PERIOD, wanted.only, last=_MAX_ROWS)
+            since = wanted.since or _PERIOD
+            # The banner shows an outage of the broker.
+            return await past(session.orders, since, wanted.only, last=_MAX_ROWS, queue=session.queue)
 
         try:
             self._show(await self.view_context.service.ask(read))
