@@ -47,8 +47,8 @@ class _Column:
     mark: str | None = None
 
 
-def statistics_page(stats: Statistics, *, context: str | None) -> str:
-    """The page; ``context`` is the name of the system."""
+def statistics_page(stats: Statistics, *, context: str | None, hint: str | None = None) -> str:
+    """The page; ``context`` is the name of the system, ``hint`` shows how to list the failed runs."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     # Jinja2 would choose by the name of the file.
@@ -56,7 +56,7 @@ def statistics_page(stats: Statistics, *, context: str | None) -> str:
         loader=PackageLoader("sitegenctl.render"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"neutralise": neutralise, "brief": brief, "rate": rate_words}
-    return environment.get_template("statistics.html").render(_contents(stats, context)) + "\n"
+    return environment.get_template("statistics.html").render(**_contents(stats, context), hint=hint) + "\n"
 
 
 def _contents(stats: Statistics, context: str | None) -> dict[str, Any]:

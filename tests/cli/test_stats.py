@@ -170,6 +170,7 @@ def test_a_page_is_written_whole_or_not_at_all(world: World, log: Log, tmp_path:
     process = world.run("stats", "--html", str(page))
     assert (process.returncode, process.stdout) == (0, f"wrote {page}\n")
     assert page.read_text().startswith("<!doctype html>")
+    assert "sitegenctl history --kind run --outcome failed --since 7d" in page.read_text()
     assert page.stat().st_mode & 0o777 == 0o644
     assert {path.name for path in tmp_path.iterdir()} == {"week.html", "sites"}
     assert data(world, "--html", str(page))["html"] == str(page)

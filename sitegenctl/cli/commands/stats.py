@@ -49,18 +49,18 @@ async def stats(
             queue, attempts = session.queue if settings.redis_url else None, Attempts()
             statistics = await operation.statistics(session.orders, window, queue=queue, attempts=attempts)
     warn_of_results(attempts)
+    failed = Remedy.run(Command.HISTORY, advice="to list the failed runs", kind="run", outcome="failed", since=since)
+    hint = call.hint_text(failed) if statistics.runs.failed else None
     page = ""
     if html is not None:
         from sitegenctl.render.statistics_page import statistics_page
 
-        page = statistics_page(statistics, context=settings.context)
+        page = statistics_page(statistics, context=settings.context, hint=hint)
         if to_stdout:
             use_utf8()
         if target is not None:
             write_whole(target, page)
             page = f"wrote {target}\n"
-    failed = Remedy.run(Command.HISTORY, advice="to list the failed runs", kind="run", outcome="failed", since=since)
-    hint = call.hint_text(failed) if statistics.runs.failed else None
 
     def text() -> str:
         lines = folded(hint, screen().width) if hint is not None else []
