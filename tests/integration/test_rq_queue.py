@@ -616,7 +616,7 @@ def test_silent_worker_is_explained_in_rq_terms(rq: RqWorld) -> None:
     process = rq.run("inspect", "42")
     assert process.returncode == 3
     assert process.stderr.splitlines() == [
-        "error: the living worker did not respond",
+        "error: the living worker did not respond: gone",
         "hint: it hangs or is paused, or it was killed and the job that it had begun is still running; a job that it"
         " had begun ends at its time limit at the latest: check again then",
     ]
