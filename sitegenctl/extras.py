@@ -1,4 +1,4 @@
-"""How to add an optional dependency to the environment in which sitegenctl runs."""
+"""Optional dependencies, and how to add one to the environment in which sitegenctl runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+#: The extra that brings a module.
+_EXTRAS = {
+    "filelock": "demo",
+    "prometheus_client": "metrics",
+    "psutil": "demo",
+    "rq": "rq",
+    "textual_serve": "web",
+}
+
+
+def missing_extra(exc: Exception) -> str | None:
+    """The extra whose absence raised this error; None for any other error."""
+    return _EXTRAS.get((exc.name or "").partition(".")[0]) if isinstance(exc, ModuleNotFoundError) else None
 
 
 def install_hint(extra: str) -> str:

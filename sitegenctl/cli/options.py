@@ -27,6 +27,7 @@ from sitegenctl.cli.help import GLOBAL_OPTIONS, HelpCommand, HelpGroup
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.errors import Declined, OutputLost, Refused, SitegenError, UsageProblem
+from sitegenctl.extras import install_hint, missing_extra
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import Report, write, write_failure
 from sitegenctl.render.text import neutralise
@@ -385,12 +386,15 @@ def invoke(
             if is_service:
                 return 0
             raise signals.Terminated from None
-        if call.verbose:
+        if (extra := missing_extra(exc)) is not None:
+            failure = UsageProblem(f"{call.command} needs the extra {extra}", hint=install_hint(extra))
+        elif call.verbose:
             raise
-        # Without the exception's own text, which may contain a password.
-        failure = SitegenError(
-            f"unexpected error ({type(exc).__name__})", hint="-v shows the traceback; please report it"
-        )
+        else:
+            # Without the exception's own text, which may contain a password.
+            failure = SitegenError(
+                f"unexpected error ({type(exc).__name__})", hint="-v shows the traceback; please report it"
+            )
     return write_failure(failure, call.hint_text(failure.hint), call.command, as_json=call.output is Output.JSON)
 
 

@@ -10,7 +10,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,6 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from sitegenctl.extras import install_hint
 from tests.support import processes
 from tests.support.processes import Running
 from tests.support.rq_world import RqWorld
@@ -230,16 +228,3 @@ def test_bad_input_is_one_clear_line(world: World, arguments: list[str], complai
     assert (process.returncode, process.stdout) == (2, "")
     assert complaint in process.stderr
     assert len(process.stderr.splitlines()) == 1
-
-
-def test_without_its_extra_the_package_is_named(world: World) -> None:
-    script = (
-        "import sys; sys.modules['prometheus_client'] = None; from sitegenctl.cli.app import run;"
-        " sys.exit(run(['metrics']))"
-    )
-    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert process.returncode == 2
-    assert process.stderr.splitlines() == [
-        "error: metrics needs the extra metrics",
-        f"hint: {install_hint('metrics')}",
-    ]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,7 +19,6 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from sitegenctl.cli.app import run
-from sitegenctl.extras import install_hint
 from sitegenctl.web import live as web
 from tests.support.browser import CHROMIUM, ReverseProxy, WebServer, chromium, gone, page_of, read_until, serving
 from tests.support.servers import Certificates, free_port
@@ -234,22 +231,6 @@ def test_port_in_use(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         f"error: port {port} is in use",
         "hint: use --port N, or --port 0 for any free port",
     ]
-
-
-def test_missing_extra(world: World, tmp_path: Path) -> None:
-    (tmp_path / "textual_serve.py").write_text("raise ModuleNotFoundError(__name__)")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    # In a process: the module must be hidden before anything imports it.
-    done = subprocess.run(
-        [sys.executable, "-m", "sitegenctl", "live", "--web"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == ["error: --web needs the extra web", f"hint: {install_hint('web')}"]
 
 
 async def test_other_machines_with_a_warning_only(world: World, tmp_path: Path) -> None:

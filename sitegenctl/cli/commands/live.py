@@ -12,7 +12,6 @@ from sitegenctl.cli.options import Invocation, examples, number, option, service
 from sitegenctl.cli.terminal import can_draw, is_served
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.errors import SitegenError, UsageProblem
-from sitegenctl.extras import install_hint
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
@@ -111,10 +110,8 @@ def _serve(call: Invocation, settings: Settings, web: WebOptions, *, interval: s
         raise UsageProblem(f"--allow-actions contradicts {'--read-only' if is_flag else settings.origins['read_only']}")
     if web.host == "":
         raise UsageProblem("--host must be a name or an address of this machine")
-    try:
-        from sitegenctl.web.live import PublicUrl, WebView, serve
-    except ImportError as exc:
-        raise UsageProblem("--web needs the extra web", hint=install_hint("web")) from exc
+    from sitegenctl.web.live import PublicUrl, WebView, serve
+
     public = None if web.public_url is None else PublicUrl.parse(web.public_url)
     # Report a bad value here, not in every browser.
     _preferences(interval, theme)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, Output, examples, option, service
 from sitegenctl.errors import UsageProblem
-from sitegenctl.extras import install_hint
 from sitegenctl.render.output import Report, degraded, write
 from sitegenctl.streams import use_utf8
 
@@ -46,10 +45,6 @@ def metrics(
     target = output_file("--textfile", textfile) if textfile is not None else None
     if target is not None and target.suffix != ".prom":
         raise UsageProblem(f"{target}: node_exporter reads only files that end in .prom")
-    try:
-        import prometheus_client  # noqa: F401 - only whether it is installed
-    except ImportError as exc:
-        raise UsageProblem("metrics needs the extra metrics", hint=install_hint("metrics")) from exc
     settings = call.settings()
     settings.require_url("database")
     settings.require_url("redis")
