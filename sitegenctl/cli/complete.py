@@ -35,6 +35,8 @@ def complete(make_app: Callable[[Sequence[str]], typer.Typer]) -> NoReturn:
         from typer.completion import get_completion_inspect_parameters as register_shells
 
         register_shells()
+        # Typer would import rich, which takes as long as everything else, to take markup out of texts that have none.
+        sys.modules["rich"] = None  # type: ignore[assignment]
         line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
         make_app(line.split()[1:])(args=[], prog_name="sitegenctl", standalone_mode=False)
     except SystemExit as exc:

@@ -23,7 +23,7 @@ PATIENT = (
     "import sitegenctl.cli.complete as it; from sitegenctl.cli.app import make_app;"
     " it._DATABASE_LIMIT = it._TOTAL_LIMIT = 60.0; it.complete(make_app)"
 )
-HEAVY = ["celery", "sqlalchemy", "redis", "textual", "rq", "kombu", "jinja2"]
+HEAVY = ["celery", "sqlalchemy", "redis", "textual", "rq", "kombu", "jinja2", "rich.console"]
 
 
 @pytest.fixture
