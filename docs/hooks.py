@@ -12,9 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from typer.main import get_command
-
-from sitegenctl.cli.app import COMMANDS, make_app
+from sitegenctl.cli.app import COMMANDS, make_program
 from sitegenctl.cli.help import GLOBAL_OPTIONS, examples_of
 from sitegenctl.config.settings import SYSTEM_VARIABLES, Settings
 from sitegenctl.domain.diagnosis.condition import Condition
@@ -70,7 +68,7 @@ def _shown(default: Any) -> str:
 
 def commands() -> str:
     """Every command with its usage, options and examples."""
-    program = get_command(make_app())
+    program = make_program()
     parts = [_page((), program)]
     for name in COMMANDS:
         parts += [_page(path, command) for path, command in _everything(program.commands[name], (name,))]  # type: ignore[attr-defined]

@@ -15,10 +15,10 @@ def main() -> None:
     """Run the command line; even a Ctrl-C while everything is still being imported ends in one word."""
     streams.prepare()
     if "_SITEGENCTL_COMPLETE" in os.environ:
-        from sitegenctl.cli.app import make_app
+        from sitegenctl.cli.app import make_program
         from sitegenctl.cli.complete import complete
 
-        complete(make_app)
+        complete(make_program)
     try:
         from sitegenctl.cli import signals
 

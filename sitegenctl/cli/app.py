@@ -6,10 +6,12 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer.main import get_command
 
 from sitegenctl import __version__
 from sitegenctl.cli.help import HelpCommand, HelpGroup, help_width, meant, meant_error
@@ -68,29 +70,33 @@ class _Root(HelpGroup):
         return super().resolve_command(ctx, args)
 
 
-def make_app(words: Sequence[str] = ()) -> typer.Typer:
-    """The app with the command that these arguments run, or with all commands if they run none.
+def make_program(words: Sequence[str] = ()) -> Any:
+    """The program with the command that these arguments run, or with all commands if they run none.
 
     Importing all of them makes every command start half as fast.
     """
+    is_value = False
+    for word in words:
+        if not is_value and not word.startswith("-"):
+            # The first word that is neither an option nor the value of a global option.
+            return _program((word,) if word in COMMANDS else tuple(COMMANDS))
+        is_value = not is_value and word in _OPTIONS_WITH_VALUE
+    return _program(tuple(COMMANDS))
+
+
+@cache
+def _program(commands: Sequence[str]) -> Any:
     app = typer.Typer(
         name="sitegenctl",
         help="Find stuck orders and fix them safely.",
         cls=_Root,
-        context_settings={"help_option_names": ["-h", "--help"], "terminal_width": help_width()},
+        context_settings={"help_option_names": ["-h", "--help"]},
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         # `completion` prints the script; Typer's options would only lengthen the help.
         add_completion=False,
     )
-    is_value, chosen = False, list(COMMANDS)
-    for word in words:
-        if not is_value and not word.startswith("-"):
-            # The first word that is neither an option nor the value of a global option.
-            chosen = [word] if word in COMMANDS else chosen
-            break
-        is_value = not is_value and word in _OPTIONS_WITH_VALUE
-    for name in chosen:
+    for name in commands:
         module, panel = COMMANDS[name]
         added = getattr(import_module(f"sitegenctl.cli.commands.{module}"), name.replace("-", "_"))
         if isinstance(added, typer.Typer):
@@ -98,7 +104,7 @@ def make_app(words: Sequence[str] = ()) -> typer.Typer:
         else:
             app.command(name, rich_help_panel=panel, cls=HelpCommand)(adapt(added))
     app.callback(invoke_without_command=True)(adapt(_root))
-    return app
+    return get_command(app)
 
 
 @examples(
@@ -130,7 +136,8 @@ def run(arguments: Sequence[str]) -> int:
         forget_exported_size()
         try:
             words = _read_words(arguments)
-            code = make_app(words)(words, prog_name="sitegenctl", standalone_mode=False) or 0
+            program = make_program(words)
+            code = program(words, prog_name="sitegenctl", standalone_mode=False, terminal_width=help_width()) or 0
             with deciding(code):
                 sys.stdout.flush()
             if code == 130:

@@ -24,7 +24,7 @@ _TOTAL_LIMIT = 2.0
 _LABEL_WIDTH = 40
 
 
-def complete(make_app: Callable[[Sequence[str]], typer.Typer]) -> NoReturn:
+def complete(make_program: Callable[[Sequence[str]], Any]) -> NoReturn:
     """Write the completions of the line that is in Typer's environment variables, and end the process."""
     with open(os.devnull, "w") as null:
         os.dup2(null.fileno(), 2)
@@ -38,7 +38,7 @@ def complete(make_app: Callable[[Sequence[str]], typer.Typer]) -> NoReturn:
         # Typer would import rich, which takes as long as everything else, to take markup out of texts that have none.
         sys.modules["rich"] = None  # type: ignore[assignment]
         line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
-        make_app(line.split()[1:])(args=[], prog_name="sitegenctl", standalone_mode=False)
+        make_program(line.split()[1:])(args=[], prog_name="sitegenctl", standalone_mode=False)
     except SystemExit as exc:
         exit_code = exc.code if isinstance(exc.code, int) else 0
     except Exception:  # noqa: BLE001 - see above: nothing is printed

@@ -476,11 +476,10 @@ def test_python_m_and_the_console_script_are_the_same() -> None:
 
 
 def test_only_the_module_of_the_command_is_imported(world: World) -> None:
-    from sitegenctl.cli.app import COMMANDS, make_app
+    from sitegenctl.cli.app import COMMANDS, make_program
 
-    def names(*words: str) -> set[str | None]:
-        app = make_app(words)
-        return {each.name for each in (*app.registered_commands, *app.registered_groups)}
+    def names(*words: str) -> set[str]:
+        return set(make_program(words).commands)
 
     assert names() == names("nonsense", "enqueue") == set(COMMANDS)
     for name in COMMANDS:

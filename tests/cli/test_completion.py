@@ -20,8 +20,8 @@ from tests.support.world import World
 
 #: The real entry point, with time limits for a loaded machine.
 PATIENT = (
-    "import sitegenctl.cli.complete as it; from sitegenctl.cli.app import make_app;"
-    " it._DATABASE_LIMIT = it._TOTAL_LIMIT = 60.0; it.complete(make_app)"
+    "import sitegenctl.cli.complete as it; from sitegenctl.cli.app import make_program;"
+    " it._DATABASE_LIMIT = it._TOTAL_LIMIT = 60.0; it.complete(make_program)"
 )
 HEAVY = ["celery", "sqlalchemy", "redis", "textual", "rq", "kombu", "jinja2", "rich.console"]
 

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from typer.main import get_command
 
-from sitegenctl.cli.app import COMMANDS, make_app
+from sitegenctl.cli.app import COMMANDS, make_program
 from sitegenctl.cli.help import examples_of
 from tests.support.world import World
 
-PROGRAM = get_command(make_app())
+PROGRAM = make_program()
 
 
 def _below(command: Any) -> Iterator[Any]:

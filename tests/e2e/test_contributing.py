@@ -32,8 +32,7 @@ CHANGES: dict[str, list[tuple[str, str | None, str]]] = {
 
 SHOWN = """
 from importlib import import_module
-from typer.main import get_command
-from sitegenctl.cli.app import make_app
+from sitegenctl.cli.app import make_program
 from sitegenctl.cli.help import examples_of
 from sitegenctl.config.backends import BACKENDS
 from sitegenctl.demo.samples.recipes import RECIPES
@@ -45,7 +44,7 @@ from sitegenctl.tui.views import VIEWS
 assert any(each.condition is Condition.STALLED for each in RECIPES), "condition"
 assert "_stalled" in [rule.__name__ for rule in _RULES], "rule"
 assert "file system" in [check.name for check in CHECKS], "check"
-assert examples_of(get_command(make_app()).commands["count"]), "command"
+assert examples_of(make_program().commands["count"]), "command"
 assert VIEWS[-1].NAME == "customers", "view"
 assert stage_of("OPTIMIZED_IMAGES").name == "building", "stage"
 module, name = BACKENDS["hurry"].provider.split(":")

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.main import get_command
 
-from sitegenctl.cli.app import make_app
+from sitegenctl.cli.app import make_program
 from sitegenctl.config.settings import Settings
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.health.registry import CHECKS
@@ -27,7 +26,7 @@ def everything(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple
         yield from everything(below, (*path, name))
 
 
-PROGRAM = get_command(make_app())
+PROGRAM = make_program()
 COMMANDS = dict(everything(PROGRAM))
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sitegenctl.cli.app import make_app
+from sitegenctl.cli.app import make_program
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.render.command import command_line, hint_text, remedy_data
@@ -35,9 +35,8 @@ def test_remedy_names_the_system(remedy: Remedy | str | None, text: str | None) 
 @pytest.mark.parametrize("command", Command)
 def test_command_exists(command: Command) -> None:
     """Each word of the command is a command or a group of the application."""
-    import typer.main
 
-    node = typer.main.get_command(make_app())
+    node = make_program()
     for word in command.split():
         node = node.commands[word]
 
