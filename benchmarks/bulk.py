@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -70,7 +71,7 @@ def _enqueue(world: World) -> None:
     loops = {}
     for name, loop in LOOPS.items():
         _fill(world, ORDERS, "BUILDING")
-        loops[name] = _timed(lambda loop=loop: asyncio.run(loop(world, files=False)))
+        loops[name] = _timed(partial(asyncio.run, loop(world, files=False)))
         assert _depth(world) == ORDERS
     _fill(world, ORDERS, "BUILDING")
     ours, small = _command(world, "enqueue", f"1-{ORDERS}")
@@ -85,7 +86,7 @@ def _reset_empty(world: World) -> None:
     loops = {}
     for name, loop in LOOPS.items():
         _fill(world, ORDERS, "GENERATING")
-        loops[name] = _timed(lambda loop=loop: asyncio.run(loop(world, files=True)))
+        loops[name] = _timed(partial(asyncio.run, loop(world, files=True)))
     _fill(world, ORDERS, "GENERATING")
     ours, small = _command(world, "reset-empty")
     assert _depth(world) == ORDERS
@@ -154,7 +155,7 @@ def _app(world: World) -> Celery:
     app = Celery(broker=world.redis_url, set_as_current=False)
     app.conf.task_default_queue = QUEUE
 
-    @app.task(name=TASK, shared=False)
+    @app.task(name=TASK, shared=False)  # type: ignore[untyped-decorator]
     def generate(order_id: int, resume: bool = True) -> None:
         raise NotImplementedError
 

@@ -151,7 +151,7 @@ def _first_paint(world: World) -> None:
     for _ in range(5):
         with live(world) as terminal:
             painted.append(terminal.wait_for("Orders"))
-            known.append(terminal.wait_for("faults first"))
+            known.append(terminal.wait_for("by condition"))
             terminal.wait_for("need attention")
     print(f"first paint     {statistics.median(painted) * 1000:6.0f} ms    (to be under 1000)")
 

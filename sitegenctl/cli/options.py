@@ -168,13 +168,14 @@ class OrderSelector:
         Raises ``UsageProblem`` if both are given, and if none is given although one is ``required``.
         """
         from sitegenctl.cli.order_selection import MAX_ORDERS, read_order_ids, read_statuses
-        from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy
 
         by_number = bool(self.orders) or self.source is not None
         by_kind = bool(self.condition or self.status) or self.search is not None
         if by_number and by_kind:
             raise UsageProblem("order numbers cannot be combined with --condition, --status or --search")
         if by_kind:
+            from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy
+
             return OrderQuery(
                 filter=OrderFilter(statuses=read_statuses(self.status), search=self.search),
                 conditions=frozenset(self.condition or ()),

@@ -16,7 +16,8 @@ from sitegenctl.domain.plans.plan import Outcome, OutcomeKind
 from sitegenctl.errors import SitegenError, SourceError
 from sitegenctl.operations.execute import execute_plan
 from sitegenctl.operations.follow import Ended, follow, follow_result, followed
-from sitegenctl.operations.planners import EnqueuePlanner, Selection
+from sitegenctl.operations.planners.enqueue import EnqueuePlanner
+from sitegenctl.operations.planners.planner import Selection
 from sitegenctl.session import Session, open_session
 
 

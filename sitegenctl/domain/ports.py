@@ -12,22 +12,22 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
-from sitegenctl.domain.orders.generation import SiteFile
-from sitegenctl.domain.orders.operation import Operation
-from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
-from sitegenctl.domain.orders.promise import PromiseCounts
-from sitegenctl.domain.orders.run_reader import RunRow
-from sitegenctl.domain.orders.site import SiteFiles, SiteTree, TrashContents
-from sitegenctl.domain.plans.plan import Step
-from sitegenctl.domain.queue.event import Event, NoEvent
-from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskResult
-from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey
-from sitegenctl.domain.statistics.statistics import LogWindow
-
+# Only for annotations: this module is imported by every command that changes orders.
 if TYPE_CHECKING:
+    from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
     from sitegenctl.domain.health.news import Known
     from sitegenctl.domain.health.probes import HealthProbes
+    from sitegenctl.domain.orders.generation import SiteFile
+    from sitegenctl.domain.orders.operation import Operation
+    from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
+    from sitegenctl.domain.orders.promise import PromiseCounts
+    from sitegenctl.domain.orders.run_reader import RunRow
+    from sitegenctl.domain.orders.site import SiteFiles, SiteTree, TrashContents
+    from sitegenctl.domain.plans.plan import Step
+    from sitegenctl.domain.queue.event import Event, NoEvent
+    from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskResult
+    from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey
+    from sitegenctl.domain.statistics.log_window import LogWindow
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from sitegenctl.domain.statistics.activity import (
     run_activity,
     with_lateness,
 )
-from sitegenctl.domain.statistics.statistics import LEAD
+from sitegenctl.domain.statistics.log_window import LEAD
 from sitegenctl.errors import SourceError, UsageProblem
 from sitegenctl.operations.follow import Notice, tail_all
 from sitegenctl.operations.observe import Attempts

@@ -11,12 +11,13 @@ from functools import partial
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.overview import Overview, conditions, depths
-from sitegenctl.domain.orders.order import Order
+from sitegenctl.domain.orders.order import Order, OrderStatus
 from sitegenctl.domain.orders.run import RunCounts, RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun, RunStream
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, Sources
+from sitegenctl.domain.statistics.log_window import LEAD, LogWindow
 from sitegenctl.domain.statistics.metrics import Measurement, RunTotals
-from sitegenctl.domain.statistics.statistics import LEAD, Collector, LogWindow, Statistics
+from sitegenctl.domain.statistics.statistics import Collector, Statistics
 from sitegenctl.operations.forecast import with_forecast
 from sitegenctl.operations.observe import Attempts, observe_open, utc_now, with_results
 
@@ -116,8 +117,10 @@ async def end_by_results(
     unended = {run.order_id: run for run in runs if run.outcome is None and run.is_newest}
     if not unended:
         return
+    # Only these can lack an outcome; reading an order takes a while where its log is long.
+    generating = unended.keys() & set(await orders.in_status(OrderStatus.GENERATING))
     # In an order with a row behind the window, another run may have failed.
-    known = [each for each in (await orders.read_orders(unended)).values() if each.last_log_id <= window.last_id]
+    known = [each for each in (await orders.read_orders(generating)).values() if each.last_log_id <= window.last_id]
     read = partial(with_results, queue, known, now=utc_now())
     for order_id, order in (await attempts.make(Source.BROKER, read) or {}).items():
         _end(unended[order_id], order, window)

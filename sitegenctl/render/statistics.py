@@ -11,7 +11,8 @@ from typing import Any
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.orders.run import RunCounts
-from sitegenctl.domain.statistics.statistics import Durations, Reason, Statistics, essence
+from sitegenctl.domain.statistics.failure_reasons import essence
+from sitegenctl.domain.statistics.statistics import Durations, Reason, Statistics
 from sitegenctl.render.output import row_of
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
 from sitegenctl.render.text import hanging, iso, neutralise, wrap

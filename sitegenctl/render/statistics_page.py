@@ -12,7 +12,8 @@ from typing import Any
 
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.orders.run import RunCounts
-from sitegenctl.domain.statistics.statistics import Reason, Statistics, essence
+from sitegenctl.domain.statistics.failure_reasons import essence
+from sitegenctl.domain.statistics.statistics import Reason, Statistics
 from sitegenctl.render.statistics import (
     brief,
     count_words,

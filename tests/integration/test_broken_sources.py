@@ -17,7 +17,10 @@ import pytest
 from sitegenctl.domain.plans.plan import OperationResult
 from sitegenctl.errors import SourceError
 from sitegenctl.operations import execute as applying
-from sitegenctl.operations.planners import CancelPlanner, EnqueuePlanner, Planner, ResetPlanner, Selection
+from sitegenctl.operations.planners.cancel import CancelPlanner
+from sitegenctl.operations.planners.enqueue import EnqueuePlanner
+from sitegenctl.operations.planners.planner import Planner, Selection
+from sitegenctl.operations.planners.reset import ResetPlanner
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.commands import Run

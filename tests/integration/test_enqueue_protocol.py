@@ -19,7 +19,8 @@ from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.queue.task import Publication
 from sitegenctl.operations import execute as applying, failpoints as failpoints
 from sitegenctl.operations.failpoints import Failpoint
-from sitegenctl.operations.planners import EnqueuePlanner, Selection
+from sitegenctl.operations.planners.enqueue import EnqueuePlanner
+from sitegenctl.operations.planners.planner import Selection
 from sitegenctl.render.command import hint_text
 from sitegenctl.session import Session
 from tests.support import processes

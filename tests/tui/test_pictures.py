@@ -28,7 +28,7 @@ from sitegenctl.domain.queue.event import Event
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.domain.queue.worker import Worker, WorkerDetails, WorkerRoster, WorkerSurvey
 from sitegenctl.domain.statistics.activity import ActivityOutcome, OperationActivity, Past, RunActivity
-from sitegenctl.domain.statistics.statistics import LogWindow
+from sitegenctl.domain.statistics.log_window import LogWindow
 from sitegenctl.domain.statistics.throughput import Bar
 from sitegenctl.operations.live_state import LiveSnapshot, OrderDetail
 from sitegenctl.session import Session

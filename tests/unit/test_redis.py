@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from sitegenctl.adapters.redis.errors import Refusal, error_of, without_errors
-from sitegenctl.adapters.redis.info import read_clients
+from sitegenctl.adapters.redis.replies import read_clients
 from sitegenctl.adapters.redis.urls import Address, client_url, kombu_url, parse_url, require_redis
 from sitegenctl.errors import UsageProblem
 

@@ -11,7 +11,9 @@ from hypothesis import given, strategies as st
 from sitegenctl.domain.orders.run import RunCounts, RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun
 from sitegenctl.domain.orders.stage import stage_of
-from sitegenctl.domain.statistics.statistics import LONGEST, Collector, LogWindow, Statistics, durations, reason_of
+from sitegenctl.domain.statistics.failure_reasons import MAX_REASON, reason_of
+from sitegenctl.domain.statistics.log_window import LogWindow
+from sitegenctl.domain.statistics.statistics import Collector, Statistics, durations
 from sitegenctl.render.statistics import bar, brief, rate_words, sparkline
 
 UNTIL = datetime.fromisoformat("2026-03-08T12:30")
@@ -190,7 +192,7 @@ def test_reasons_ignore_numbers_and_names(message: str, reason: str) -> None:
 @given(st.text())
 def test_any_message_is_a_short_reason_of_one_line(message: str) -> None:
     reason = reason_of(message)
-    assert 0 < len(reason) <= LONGEST
+    assert 0 < len(reason) <= MAX_REASON
     assert "\n" not in reason
 
 

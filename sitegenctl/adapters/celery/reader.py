@@ -35,7 +35,7 @@ from sitegenctl.adapters.celery.codec import Decoder, Item, Place
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.adapters.redis.errors import Refusal, without_errors
-from sitegenctl.adapters.redis.info import uptime_in
+from sitegenctl.adapters.redis.replies import uptime_in
 from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask, TaskState
 from sitegenctl.errors import SourceError
 

@@ -17,7 +17,7 @@ from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.adapters.celery.workload import QUESTIONS, Workload
 from sitegenctl.adapters.redis.connection import Connection
 from sitegenctl.adapters.redis.errors import Refusal
-from sitegenctl.adapters.redis.info import uptime_in
+from sitegenctl.adapters.redis.replies import uptime_in
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 
 _MAX_PRIORITY = 9

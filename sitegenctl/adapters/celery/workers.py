@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sitegenctl.adapters.broker.json_values import (
     fitting,
@@ -32,6 +32,7 @@ from sitegenctl.adapters.celery.control import SCAN_COUNT, SCAN_STEPS, Replies, 
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.connection import Connection, open_connection, own_addresses
 from sitegenctl.adapters.redis.errors import Refusal, literally
+from sitegenctl.adapters.redis.replies import Client, read_clients
 from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.adapters.system.network import addresses_of
 from sitegenctl.adapters.system.processes import local_memory
@@ -39,9 +40,6 @@ from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.domain.queue.worker import WorkerDetails, WorkerRoster, WorkerSurvey, survey_of
 from sitegenctl.slotted import slotted
-
-if TYPE_CHECKING:
-    from sitegenctl.adapters.redis.info import Client
 
 #: The methods that list the tasks which a worker holds, and the state of a task that each lists.
 CLAIMS = {"active": TaskState.RUNNING, "reserved": TaskState.RESERVED, "scheduled": TaskState.SCHEDULED}
@@ -220,9 +218,6 @@ class CeleryWorkers:
 
     async def _connected(self, connection: Connection, names: Collection[str]) -> set[str]:
         """Those of these workers whose host, the part behind the @, has a client of this database."""
-        # Seldom needed.
-        from sitegenctl.adapters.redis.info import read_clients
-
         (listing,) = await connection.execute(("CLIENT", "LIST"), keep_refusals=True)
         addresses = {each.address.rpartition(":")[0].strip("[]") for each in self._others(read_clients(listing) or [])}
         hosts = sorted({name.rpartition("@")[2] for name in names})[:_MAX_LOOKUPS]
@@ -247,9 +242,6 @@ class CeleryWorkers:
         """
         if replies.answers or replies.unknown:
             return None, True
-        # Seldom needed.
-        from sitegenctl.adapters.redis.info import read_clients
-
         prefix, queue = self._options.global_keyprefix, self._options.queue
         kinds = ("_kombu.binding.", "_kombu.binding_permanent.")
         keys = [f"{prefix}{kind}{name}" for kind in kinds for name in (queue, "celery.pidbox", "celeryev")]

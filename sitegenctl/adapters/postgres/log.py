@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from sitegenctl.adapters.postgres.queries import UPDATED, is_repeated, log_age, sane
 from sitegenctl.domain.orders.run import OUTCOME_STEPS, STARTS
-from sitegenctl.domain.statistics.statistics import LONGEST
+from sitegenctl.domain.statistics.log_window import MAX_ERROR
 
 # On the session's clock, without zone.
 _TIME = sane("created_at", "created_at::timestamp")
@@ -135,7 +135,7 @@ _BOUNDS = ", ".join(f"'{step}'" for step in sorted(STARTS | OUTCOME_STEPS))
 #: the failure reason is derived from.
 RUN_ROWS = f"""
 SELECT id AS log_id, order_id, step, {_TIME} AS at, {is_repeated("created_at")} AS is_repeated,
-       CASE WHEN step = 'ERROR' THEN left(message, {LONGEST * 4}) END AS message
+       CASE WHEN step = 'ERROR' THEN left(message, {MAX_ERROR}) END AS message
   FROM site_generation_logs
  WHERE id BETWEEN $1 AND $2 AND (NOT $4 OR step IN ({_BOUNDS}) OR step LIKE 'OPERATOR\\_%')
  ORDER BY id LIMIT $3

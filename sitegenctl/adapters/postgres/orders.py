@@ -26,7 +26,7 @@ from sitegenctl.domain.orders.promise import PromiseCounts
 from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.plans.plan import Step
 from sitegenctl.domain.ports import Actor, TransitionFailure, TransitionResult
-from sitegenctl.domain.statistics.statistics import LogWindow
+from sitegenctl.domain.statistics.log_window import LogWindow
 from sitegenctl.errors import Refused, SourceError, Unconfirmed
 
 #: Orders per query.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -11,55 +10,8 @@ from datetime import timedelta
 
 from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.adapters.redis.errors import Refusal
+from sitegenctl.adapters.redis.replies import read_clients
 from sitegenctl.domain.health.redis import Connections, RedisFacts
-
-
-@dataclass(frozen=True, kw_only=True)
-class Client:
-    """A line of CLIENT LIST; ``fields`` are all its fields as text."""
-
-    id: int
-    address: str
-    database: int
-    flags: str
-    command: str
-    fields: Mapping[str, str]
-
-    @property
-    def is_blocked(self) -> bool:
-        """Whether it waits in a blocking command."""
-        return "b" in self.flags
-
-    @property
-    def is_server(self) -> bool:
-        """Whether it is a replica or a primary rather than a client."""
-        return not {"S", "M"}.isdisjoint(self.flags)
-
-
-def read_clients(listing: object) -> list[Client] | None:
-    """Parse a reply to CLIENT LIST; None if any line is invalid, so that no client is overlooked."""
-    if not isinstance(listing, bytes):
-        return None
-    clients = []
-    for line in listing.splitlines():
-        if not line.strip():
-            continue
-        fields = dict(word.decode(errors="replace").split("=", 1) for word in line.split() if b"=" in word)
-        try:
-            number, database = int(fields["id"]), int(fields["db"])
-            clients.append(
-                Client(
-                    id=number,
-                    address=fields.get("addr", ""),
-                    database=database,
-                    flags=fields["flags"],
-                    command=fields["cmd"].lower(),
-                    fields=fields,
-                )
-            )
-        except (KeyError, ValueError):
-            return None
-    return clients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +110,3 @@ def _connections(listing: object, worker: WorkerConnections) -> dict[int, Connec
         for database in sorted({*listening, *taking})
         if listening[database] or taking[database]
     }
-
-
-def uptime_in(info: object) -> timedelta | None:
-    """The uptime in a reply to ``INFO server``; None if it is missing."""
-    seconds = re.search(rb"uptime_in_seconds:(\d{1,10})", info) if isinstance(info, bytes) else None
-    return timedelta(seconds=int(seconds[1])) if seconds is not None else None

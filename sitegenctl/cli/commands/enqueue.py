@@ -35,7 +35,7 @@ def enqueue(
     dry_run: DryRun = False,
 ) -> int:
     """Enqueue orders for generation."""
-    from sitegenctl.operations.planners import EnqueuePlanner
+    from sitegenctl.operations.planners.enqueue import EnqueuePlanner
 
     choice = selector.choice(required=True)
     planner = EnqueuePlanner(resume=resume, force=force)

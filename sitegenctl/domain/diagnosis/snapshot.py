@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Diagnosis, Evidence, Source, diagnose
-from sitegenctl.domain.diagnosis.forecast import Forecast
 from sitegenctl.domain.diagnosis.liveness import StaleClaim
 from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.domain.orders.order import Order
@@ -16,6 +16,9 @@ from sitegenctl.domain.orders.promise import DEFAULT_DUE_SOON, Promise, PromiseC
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask, TaskState
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, describe_silence
+
+if TYPE_CHECKING:
+    from sitegenctl.domain.diagnosis.forecast import Forecast
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from sitegenctl.domain.diagnosis.listing import order_number, parse_age, with_pr
 from sitegenctl.domain.orders.operation import EntryOutcome, Operation, OperationKind
 from sitegenctl.domain.orders.run import RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun
-from sitegenctl.domain.statistics.statistics import LogWindow, essence
+from sitegenctl.domain.statistics.failure_reasons import essence
+from sitegenctl.domain.statistics.log_window import LogWindow
 
 
 class ActivityKind(StrEnum):

@@ -6,7 +6,6 @@ A run counts in the window in which it ended. All times are by the log's clock.
 from __future__ import annotations
 
 import math
-import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,71 +15,14 @@ from datetime import date, datetime, timedelta
 from sitegenctl.domain.orders.run import RunCounts, RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun
 from sitegenctl.domain.orders.stage import RUN_STAGES
-
-#: Maximum length of a reason.
-LONGEST = 300
-
-# What the generator adds before and after the cause.
-_PREFIX = re.compile(r"^(?:generation failed|error)\s*:\s*", re.IGNORECASE)
-_ATTEMPT = re.compile(r"\s*\((?:attempt|try) \d+\b[^()]*\)\s*$", re.IGNORECASE)
-
-# Order matters: a replacement must not match a later pattern. Quantifiers are bounded, because messages are untrusted.
-_PLACEHOLDERS = (
-    (re.compile(r"\b[a-z][a-z0-9+.-]{1,15}://[^\s'\"<>]{1,500}", re.IGNORECASE), "<url>"),
-    (re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64}){1,8}"), "<email>"),
-    (re.compile(r"\b[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
-    (re.compile(r"\b0x[0-9a-f]{1,32}\b", re.IGNORECASE), "<id>"),
-    (re.compile(r"\b(?=[0-9a-f]{0,64}[0-9])(?=[0-9a-f]{0,64}[a-f])[0-9a-f]{8,64}\b", re.IGNORECASE), "<id>"),
-    (re.compile(r"(?<!\w)/(?:[\w.@+-]{1,255}/){1,32}[\w.@+-]{0,255}"), "<path>"),
-    (re.compile(r"(?<!\w)(['\"])(?=[^'\"]{0,80}\w)[^'\"]{2,80}\1(?!\w)"), r"\1…\1"),
-    (re.compile(r"\d+(?:[.,:]\d+)*"), "N"),
-)
-
-
-def essence(message: str) -> str:
-    """The cause of a failure in the words of its message, on one line."""
-    # The rest of a longer message is a traceback, or nothing that explains it.
-    text = " ".join(message[: LONGEST * 4].split())
-    return _ATTEMPT.sub("", _PREFIX.sub("", text))
-
-
-def reason_of(message: str) -> str:
-    """The reason in an ERROR's message, with placeholders for numbers, ids, quoted names, addresses and paths.
-
-    ``Generation failed: order 42: timed out after 30.5 s (attempt 2, retry in 60 s)`` is ``order N: timed out after
-    N s``. An empty message is ``(no message)``.
-    """
-    text = essence(message)
-    for pattern, placeholder in _PLACEHOLDERS:
-        text = pattern.sub(placeholder, text)
-    if len(text) > LONGEST:
-        text = text[: LONGEST - 1].rstrip() + "…"
-    return text or "(no message)"
-
-
-#: A run that began up to this long before the window is read from its beginning.
-LEAD = timedelta(hours=1)
+from sitegenctl.domain.statistics.failure_reasons import reason_of
+from sitegenctl.domain.statistics.log_window import LogWindow
 
 #: Maximum number of different reasons; the others are counted together.
 _MAX_REASONS = 2000
 OTHER_REASONS = "(other reasons)"
 
 _HOUR = timedelta(hours=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogWindow:
-    """A window of the log, ``since`` and ``until`` by its clock; ``read_at`` is when it was read."""
-
-    since: datetime
-    until: datetime
-    read_at: datetime
-    first_id: int  # of a row before `since`: runs that ended in the window may have begun there
-    last_id: int
-
-    def includes(self, at: datetime) -> bool:
-        """Whether a time is in the window."""
-        return self.since <= at <= self.until
 
 
 @dataclass(frozen=True, kw_only=True)

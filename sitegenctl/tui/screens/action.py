@@ -26,18 +26,12 @@ from sitegenctl.domain.plans.repair import RepairOptions
 from sitegenctl.domain.plans.reset import ResetOptions
 from sitegenctl.errors import SitegenError
 from sitegenctl.operations.execute import execute_plan, preview
-from sitegenctl.operations.planners import (
-    CancelPlanner,
-    EnqueuePlanner,
-    FixPlanner,
-    Planner,
-    RepairPlanner,
-    ResetPlanner,
-    RetryPlanner,
-    Selection,
-    StartPlanner,
-    UndoPlanner,
-)
+from sitegenctl.operations.planners.cancel import CancelPlanner
+from sitegenctl.operations.planners.enqueue import EnqueuePlanner, RetryPlanner, StartPlanner
+from sitegenctl.operations.planners.planner import Planner, Selection
+from sitegenctl.operations.planners.repair import FixPlanner, RepairPlanner
+from sitegenctl.operations.planners.reset import ResetPlanner
+from sitegenctl.operations.planners.undo import UndoPlanner
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.outcomes import outcome_text, outcome_word
 from sitegenctl.render.text import neutralise
