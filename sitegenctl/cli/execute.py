@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
     from sitegenctl.domain.diagnosis.listing import OrderQuery
     from sitegenctl.domain.plans.plan import OperationResult, Plan
-    from sitegenctl.operations.planners.planner import Planner
+    from sitegenctl.operations.planner import Planner
     from sitegenctl.session import Session
 
 # Orders of a plan that are listed before the question; --dry-run lists all.
@@ -90,7 +90,7 @@ async def execute(
 ) -> OperationResult:
     """Plan and execute, batch by batch unless the plan must be confirmed first."""
     from sitegenctl.operations.execute import execute_batches, predict_batches
-    from sitegenctl.operations.planners.planner import Selection
+    from sitegenctl.operations.planner import Selection
     from sitegenctl.render.outcomes import LISTED
 
     selection = None

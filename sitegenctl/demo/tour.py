@@ -14,10 +14,10 @@ from sitegenctl.demo.stack import Stack, StackState
 from sitegenctl.domain.orders.order import LogRow, OrderStatus
 from sitegenctl.domain.plans.plan import Outcome, OutcomeKind
 from sitegenctl.errors import SitegenError, SourceError
+from sitegenctl.operations.enqueue_planner import EnqueuePlanner
 from sitegenctl.operations.execute import execute_plan
 from sitegenctl.operations.follow import Ended, follow, follow_result, followed
-from sitegenctl.operations.planners.enqueue import EnqueuePlanner
-from sitegenctl.operations.planners.planner import Selection
+from sitegenctl.operations.planner import Selection
 from sitegenctl.session import Session, open_session
 
 

@@ -15,7 +15,7 @@ from sitegenctl.domain.ports import Actor, Sources
 from sitegenctl.errors import SourceError, Unconfirmed
 from sitegenctl.operations.batch import Batch, ExecutionContext, not_applied, outcome_of
 from sitegenctl.operations.observe import QueueCache
-from sitegenctl.operations.planners.planner import PlanBatch
+from sitegenctl.operations.planner import PlanBatch
 
 #: Orders whose transitions are applied together, and whose tasks are published together.
 BATCH_SIZE = 500

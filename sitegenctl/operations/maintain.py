@@ -20,13 +20,13 @@ from sitegenctl.domain.plans.repair import RepairOptions
 from sitegenctl.domain.ports import Actor, ReportMemory, Sources
 from sitegenctl.errors import SourceError
 from sitegenctl.operations import failpoints as failpoints
+from sitegenctl.operations.enqueue_planner import RetryPlanner, StartPlanner
 from sitegenctl.operations.execute import acting, execute_plan, predict
 from sitegenctl.operations.failpoints import Failpoint
 from sitegenctl.operations.observe import observe_open
-from sitegenctl.operations.planners.enqueue import RetryPlanner, StartPlanner
-from sitegenctl.operations.planners.planner import Planner
-from sitegenctl.operations.planners.repair import RepairPlanner, fix_plan
-from sitegenctl.operations.planners.reset import ResetEmptyPlanner
+from sitegenctl.operations.planner import Planner
+from sitegenctl.operations.repair_planner import RepairPlanner, fix_plan
+from sitegenctl.operations.reset_planner import ResetEmptyPlanner
 from sitegenctl.operations.trash import KEEP_TRASH, prune_trash
 
 _log = logging.getLogger(__name__)

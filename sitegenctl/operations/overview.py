@@ -19,7 +19,7 @@ from sitegenctl.domain.statistics.log_window import LEAD, LogWindow
 from sitegenctl.domain.statistics.metrics import Measurement, RunTotals
 from sitegenctl.domain.statistics.statistics import Collector, Statistics
 from sitegenctl.operations.forecast import with_forecast
-from sitegenctl.operations.observe import Attempts, observe_open, utc_now, with_results
+from sitegenctl.operations.observe import Attempts, observe_open, utc_now
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -113,17 +113,30 @@ async def statistics(
 async def end_by_results(
     runs: Iterable[LoggedRun], orders: OrdersStore, queue: QueueBackend, window: LogWindow, attempts: Attempts
 ) -> None:
-    """End those of these runs that have no outcome in the log, and failed by the result of their task."""
+    """End those of these runs that have no outcome in the log, and failed by the result of their task.
+
+    Orders are not read, which takes a while where their logs are long.
+    """
     unended = {run.order_id: run for run in runs if run.outcome is None and run.is_newest}
+    generating = set(await orders.in_status(OrderStatus.GENERATING)) if unended else set()
+    unended = {order_id: run for order_id, run in unended.items() if order_id in generating}
     if not unended:
         return
-    # Only these can lack an outcome; reading an order takes a while where its log is long.
-    generating = unended.keys() & set(await orders.in_status(OrderStatus.GENERATING))
-    # In an order with a row behind the window, another run may have failed.
-    known = [each for each in (await orders.read_orders(generating)).values() if each.last_log_id <= window.last_id]
-    read = partial(with_results, queue, known, now=utc_now())
-    for order_id, order in (await attempts.make(Source.BROKER, read) or {}).items():
-        _end(unended[order_id], order, window)
+    failed = await attempts.make(Source.BROKER, partial(queue.failed, unended)) or {}
+    ids = [
+        (run, task_id)
+        for run in unended.values()
+        for task_id in (failed.get(run.order_id), run.enqueued_id, run.task_id)
+        if task_id is not None
+    ]
+    read = partial(queue.results, {task_id for _, task_id in ids})
+    results = await attempts.make(Source.BROKER, read) or {} if ids else {}
+    now = utc_now()
+    for run, task_id in ids:
+        if (result := results.get(task_id)) is not None and result.failure is not None:
+            ended_at = window.read_at - max(now - (result.date_done or now), timedelta(0))
+            if ended_at <= window.until:
+                run.fail(result.failure, ended_at, task_id=task_id)
 
 
 async def count_runs(

@@ -11,7 +11,7 @@ from sitegenctl.domain.plans.undo import latest
 from sitegenctl.domain.ports import Sources
 from sitegenctl.errors import Refused, UsageProblem
 from sitegenctl.operations.observe import QueueCache
-from sitegenctl.operations.planners.undo import UndoPlanner
+from sitegenctl.operations.undo_planner import UndoPlanner
 
 # Operations of the operator that are searched: with a user of cron, most are runs of maintain.
 _NEWEST = 200

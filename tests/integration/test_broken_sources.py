@@ -17,10 +17,10 @@ import pytest
 from sitegenctl.domain.plans.plan import OperationResult
 from sitegenctl.errors import SourceError
 from sitegenctl.operations import execute as applying
-from sitegenctl.operations.planners.cancel import CancelPlanner
-from sitegenctl.operations.planners.enqueue import EnqueuePlanner
-from sitegenctl.operations.planners.planner import Planner, Selection
-from sitegenctl.operations.planners.reset import ResetPlanner
+from sitegenctl.operations.cancel_planner import CancelPlanner
+from sitegenctl.operations.enqueue_planner import EnqueuePlanner
+from sitegenctl.operations.planner import Planner, Selection
+from sitegenctl.operations.reset_planner import ResetPlanner
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.commands import Run

@@ -14,11 +14,10 @@ from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.plans.plan import OperationResult, Step
 from sitegenctl.domain.ports import Actor, TransitionResult
 from sitegenctl.errors import SourceError
-from sitegenctl.operations import execute as applying, observe as belief
+from sitegenctl.operations import execute as applying, observe as belief, planner as planning
+from sitegenctl.operations.enqueue_planner import EnqueuePlanner
 from sitegenctl.operations.execute import execute_batches, predict_batches
-from sitegenctl.operations.planners import planner as planning
-from sitegenctl.operations.planners.enqueue import EnqueuePlanner
-from sitegenctl.operations.planners.planner import Selection
+from sitegenctl.operations.planner import Selection
 from sitegenctl.session import Session
 from tests.support.world import World
 

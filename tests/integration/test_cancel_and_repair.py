@@ -15,8 +15,8 @@ from sitegenctl.domain.plans.plan import OperationResult, OutcomeKind
 from sitegenctl.operations import failpoints as failpoints
 from sitegenctl.operations.execute import execute_plan
 from sitegenctl.operations.failpoints import Failpoint
-from sitegenctl.operations.planners.planner import Selection
-from sitegenctl.operations.planners.repair import RepairPlanner
+from sitegenctl.operations.planner import Selection
+from sitegenctl.operations.repair_planner import RepairPlanner
 from sitegenctl.session import Session
 from tests.support.commands import Run, kinds
 from tests.support.terminal import on_terminal

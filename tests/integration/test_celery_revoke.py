@@ -23,7 +23,7 @@ from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.queue.task import Publication, TaskState
 from sitegenctl.operations import execute as applying
 from sitegenctl.operations.observe import observe
-from sitegenctl.operations.planners.repair import RepairPlanner
+from sitegenctl.operations.repair_planner import RepairPlanner
 from sitegenctl.session import Session
 from tests.support.celery_tasks import (
     DEPLOYED,

@@ -15,8 +15,8 @@ from sitegenctl.domain.plans.plan import OperationResult
 from sitegenctl.operations import failpoints as failpoints
 from sitegenctl.operations.execute import execute_plan
 from sitegenctl.operations.failpoints import Failpoint
-from sitegenctl.operations.planners.planner import Selection
-from sitegenctl.operations.planners.reset import ResetPlanner
+from sitegenctl.operations.planner import Selection
+from sitegenctl.operations.reset_planner import ResetPlanner
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.rq_world import RqWorld

@@ -18,9 +18,9 @@ from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.queue.task import Publication
 from sitegenctl.operations import execute as applying, failpoints as failpoints
+from sitegenctl.operations.enqueue_planner import EnqueuePlanner
 from sitegenctl.operations.failpoints import Failpoint
-from sitegenctl.operations.planners.enqueue import EnqueuePlanner
-from sitegenctl.operations.planners.planner import Selection
+from sitegenctl.operations.planner import Selection
 from sitegenctl.render.command import hint_text
 from sitegenctl.session import Session
 from tests.support import processes

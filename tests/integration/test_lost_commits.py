@@ -14,10 +14,10 @@ import pytest
 from sitegenctl.domain.plans.plan import OperationResult
 from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.queue.task import Publication
+from sitegenctl.operations.enqueue_planner import EnqueuePlanner
 from sitegenctl.operations.execute import execute_plan
 from sitegenctl.operations.failpoints import Failpoint
-from sitegenctl.operations.planners.enqueue import EnqueuePlanner
-from sitegenctl.operations.planners.planner import Selection
+from sitegenctl.operations.planner import Selection
 from sitegenctl.render.command import hint_text
 from sitegenctl.session import Session
 from tests.support.commands import Run

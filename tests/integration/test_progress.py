@@ -9,9 +9,9 @@ import subprocess
 
 import pytest
 
+from sitegenctl.operations.enqueue_planner import EnqueuePlanner
 from sitegenctl.operations.execute import execute_plan
-from sitegenctl.operations.planners.enqueue import EnqueuePlanner
-from sitegenctl.operations.planners.planner import Selection
+from sitegenctl.operations.planner import Selection
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.world import World

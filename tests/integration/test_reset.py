@@ -12,10 +12,10 @@ import pytest
 from sitegenctl.domain.plans.plan import OperationResult
 from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.queue.task import Publication
+from sitegenctl.operations import planner as planning
 from sitegenctl.operations.execute import execute_plan
-from sitegenctl.operations.planners import planner as planning
-from sitegenctl.operations.planners.planner import Selection
-from sitegenctl.operations.planners.reset import ResetPlanner
+from sitegenctl.operations.planner import Selection
+from sitegenctl.operations.reset_planner import ResetPlanner
 from sitegenctl.session import Session
 from tests.support.commands import Run
 from tests.support.faults import refusing_redis

@@ -494,7 +494,7 @@ def configured(system: SimulatedSystem, monkeypatch: pytest.MonkeyPatch) -> Simu
     monkeypatch.setenv("SITEGENCTL_GRACE", "10m")
     # Small enough for a plan of a few orders to take several batches.
     monkeypatch.setattr("sitegenctl.operations.execute.BATCH_SIZE", 2)
-    monkeypatch.setattr("sitegenctl.operations.planners.planner.BATCH_SIZE", 3)
+    monkeypatch.setattr("sitegenctl.operations.planner.BATCH_SIZE", 3)
     # Each example runs many commands within a minute.
     monkeypatch.setattr("sitegenctl.domain.plans.undo.CLOSE", timedelta(0))
     # Nothing changes during a command unless the test makes it so: it need not wait before it reads again.

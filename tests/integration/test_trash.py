@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from sitegenctl.operations.execute import execute_plan
-from sitegenctl.operations.planners.planner import Selection
-from sitegenctl.operations.planners.restore import RestorePlanner
+from sitegenctl.operations.planner import Selection
+from sitegenctl.operations.restore_planner import RestorePlanner
 from tests.support.commands import Run
 from tests.support.terminal import on_terminal
 from tests.support.world import World

@@ -32,8 +32,8 @@ from sitegenctl.domain.ports import QueueBackend
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskState
 from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.operations import execute as applying
-from sitegenctl.operations.planners.enqueue import EnqueuePlanner
-from sitegenctl.operations.planners.planner import Selection
+from sitegenctl.operations.enqueue_planner import EnqueuePlanner
+from sitegenctl.operations.planner import Selection
 from sitegenctl.session import Session, open_session
 from tests.support import processes
 from tests.support.databases import sql

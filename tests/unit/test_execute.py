@@ -12,7 +12,7 @@ import pytest
 from sitegenctl.domain.plans.plan import Outcome, OutcomeKind, Plan, Step
 from sitegenctl.domain.ports import Actor, Sources
 from sitegenctl.operations import execute
-from sitegenctl.operations.planners.planner import PlanBatch
+from sitegenctl.operations.planner import PlanBatch
 
 
 class SlowBatch:

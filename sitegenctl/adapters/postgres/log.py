@@ -129,13 +129,16 @@ SELECT {_COLUMNS} FROM site_generation_logs
 
 NEWEST_ID = "SELECT coalesce(max(id), 0) AS id FROM site_generation_logs"
 
+_START_STEPS = ", ".join(f"'{step}'" for step in sorted(STARTS))
 _BOUNDS = ", ".join(f"'{step}'" for step in sorted(STARTS | OUTCOME_STEPS))
 
 #: The rows from id $1 to $2, lowest first; with $4 only those that begin or end a run. Only the part of an ERROR that
 #: the failure reason is derived from.
 RUN_ROWS = f"""
 SELECT id AS log_id, order_id, step, {_TIME} AS at, {is_repeated("created_at")} AS is_repeated,
-       CASE WHEN step = 'ERROR' THEN left(message, {MAX_ERROR}) END AS message
+       CASE WHEN step = 'ERROR' THEN left(message, {MAX_ERROR}) END AS message,
+       CASE WHEN step IN ({_START_STEPS}) OR step LIKE 'OPERATOR\\_%'
+            THEN substring(details::text from '"task_id": ?"([^"]*)"') END AS task_id
   FROM site_generation_logs
  WHERE id BETWEEN $1 AND $2 AND (NOT $4 OR step IN ({_BOUNDS}) OR step LIKE 'OPERATOR\\_%')
  ORDER BY id LIMIT $3

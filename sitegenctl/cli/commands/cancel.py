@@ -27,7 +27,7 @@ def cancel(
     dry_run: DryRun = False,
 ) -> int:
     """Remove orders from the queue and hold them."""
-    from sitegenctl.operations.planners.cancel import CancelPlanner
+    from sitegenctl.operations.cancel_planner import CancelPlanner
 
     planner = CancelPlanner(terminate=terminate, to=_target(to))
     choice = selector.choice(required=True)

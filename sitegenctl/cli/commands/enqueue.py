@@ -35,7 +35,7 @@ def enqueue(
     dry_run: DryRun = False,
 ) -> int:
     """Enqueue orders for generation."""
-    from sitegenctl.operations.planners.enqueue import EnqueuePlanner
+    from sitegenctl.operations.enqueue_planner import EnqueuePlanner
 
     choice = selector.choice(required=True)
     planner = EnqueuePlanner(resume=resume, force=force)

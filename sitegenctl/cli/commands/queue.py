@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sitegenctl.config.settings import Settings
-    from sitegenctl.operations.planners.cancel import Purge
+    from sitegenctl.operations.cancel_planner import Purge
 
 
 @examples(("queue pause", "Workers finish what they have and take nothing new"))
@@ -67,7 +67,7 @@ async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:
 
 async def purge(call: Invocation, dry_run: DryRun = False) -> int:
     """Remove every task from the queue and hold its order."""
-    from sitegenctl.operations.planners.cancel import plan_purge_of
+    from sitegenctl.operations.cancel_planner import plan_purge_of
     from sitegenctl.render.queue import survivors_note
 
     options = RunOptions(done="cancelled", dry_run=dry_run, asks=False)

@@ -44,7 +44,7 @@ def repair(
     """Fix duplicated, ghost, orphaned and interrupted orders."""
     from sitegenctl.domain.orders.run import WORKER_DEAD
     from sitegenctl.domain.plans.repair import RepairOptions
-    from sitegenctl.operations.planners.repair import RepairPlanner
+    from sitegenctl.operations.repair_planner import RepairPlanner
 
     conditions = [Condition(name) for name in selector.condition or ()]
     choice = replace(selector, condition=conditions).choice()

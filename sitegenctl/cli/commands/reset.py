@@ -33,7 +33,7 @@ def reset(
 ) -> int:
     """Discard tasks and files of orders and enqueue them again."""
     from sitegenctl.domain.plans.reset import ResetOptions
-    from sitegenctl.operations.planners.reset import ResetPlanner
+    from sitegenctl.operations.reset_planner import ResetPlanner
 
     choice = selector.choice(required=True)
     options = ResetOptions(enqueue=not no_enqueue, keep_files=keep_files, terminate=terminate, force=force)
@@ -58,7 +58,7 @@ def reset_empty(
     dry_run: DryRun = False,
 ) -> int:
     """Reset GENERATING orders with no task and few files."""
-    from sitegenctl.operations.planners.reset import ResetEmptyPlanner
+    from sitegenctl.operations.reset_planner import ResetEmptyPlanner
 
     choice = selector.choice()
     planner = ResetEmptyPlanner(

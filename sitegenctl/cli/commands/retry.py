@@ -36,7 +36,7 @@ def retry_failed(
     dry_run: DryRun = False,
 ) -> int:
     """Retry failed orders that have attempts left."""
-    from sitegenctl.operations.planners.enqueue import RetryPlanner
+    from sitegenctl.operations.enqueue_planner import RetryPlanner
 
     choice = selector.choice()
     planner = RetryPlanner(
@@ -51,7 +51,7 @@ def retry_failed(
 @examples(("start-stuck --dry-run", "What would be started"), ("start-stuck --yes", "Start without asking"))
 def start_stuck(call: Invocation, selector: OrderSelector, limit: Limit = None, dry_run: DryRun = False) -> int:
     """Enqueue BUILDING orders that were never started."""
-    from sitegenctl.operations.planners.enqueue import StartPlanner
+    from sitegenctl.operations.enqueue_planner import StartPlanner
 
     choice = selector.choice()
     return signals.run(

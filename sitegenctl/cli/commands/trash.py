@@ -83,7 +83,7 @@ def restore(
 ) -> int:
     """Bring sites of orders back from the trash."""
     from sitegenctl.cli.order_selection import read_order_ids
-    from sitegenctl.operations.planners.restore import RestorePlanner
+    from sitegenctl.operations.restore_planner import RestorePlanner
 
     planner = RestorePlanner(entry=entry, force=force)
     options = RunOptions(done="restored", dry_run=dry_run)

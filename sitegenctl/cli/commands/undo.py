@@ -19,8 +19,8 @@ async def undo(
     dry_run: DryRun = False,
 ) -> int:
     """Reverse what a command did to orders."""
-    from sitegenctl.operations.planners.undo import UndoPlanner
     from sitegenctl.operations.undo import operations_to_undo, undoable_orders
+    from sitegenctl.operations.undo_planner import UndoPlanner
     from sitegenctl.render.outcomes import candidates_report
     from sitegenctl.render.output import write
 

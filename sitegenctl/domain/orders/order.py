@@ -7,12 +7,19 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sitegenctl.domain.orders.run import OPERATOR_CANCEL, OPERATOR_FAILED_SUFFIX, History, Run, RunOutcome, backoff
+from sitegenctl.domain.orders.run import (
+    CLOCK_TOLERANCE,
+    OPERATOR_CANCEL,
+    OPERATOR_FAILED_SUFFIX,
+    History,
+    Run,
+    RunOutcome,
+    backoff,
+)
 from sitegenctl.domain.queue.task import TaskResult
 from sitegenctl.slotted import slotted
 
 # The clocks that write logs and results may differ by this.
-_CLOCK_TOLERANCE = timedelta(minutes=1)
 
 
 class OrderStatus(StrEnum):
@@ -162,7 +169,7 @@ class Order:
         if not is_last and (age is None or self.idle is None or age > self.idle):
             return self
         # Another task, which the journal does not know, may have begun this run after the result.
-        is_later = run is not None and (age is None or run.began is None or age > run.began + _CLOCK_TOLERANCE)
+        is_later = run is not None and (age is None or run.began is None or age > run.began + CLOCK_TOLERANCE)
         if is_later and run is not None and run.task_id != task_id:
             return self
         attempts = history.attempts if run is not None else history.attempts + history.unlogged

@@ -35,6 +35,9 @@ MAX_ATTEMPTS = 3
 _BACKOFF = timedelta(minutes=2)
 _MAX_BACKOFF = timedelta(hours=2)
 
+#: How much the clocks of workers and database may differ.
+CLOCK_TOLERANCE = timedelta(minutes=1)
+
 #: The command in the journal with which an operator confirms that the worker of a run is dead.
 WORKER_DEAD = "repair --worker-dead"
 

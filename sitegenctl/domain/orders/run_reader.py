@@ -15,6 +15,7 @@ from itertools import chain, repeat
 from typing import NamedTuple
 
 from sitegenctl.domain.orders.run import (
+    CLOCK_TOLERANCE,
     ENQUEUES,
     OPERATOR_CANCEL,
     OPERATOR_FAILED_SUFFIX,
@@ -55,6 +56,7 @@ class RunRow:
     message: str | None = None  # of an ERROR
     age: timedelta | None = None  # read only for the history of an order
     command: str | None = None  # of a journal row; read only for the history of an order
+    task_id: str | None = None  # of a row that begins a run, or of a journal row; not read for the history of an order
 
 
 @dataclass(kw_only=True, slots=True)
@@ -73,6 +75,8 @@ class LoggedRun:
     last_step: str = ""
     first_id: int = 0  # of its first row
     last_id: int = 0  # of its last row
+    task_id: str | None = None  # in its START or RESUME row
+    enqueued_id: str | None = None  # of the task that was enqueued last before it
     stages: dict[str, float] = field(default_factory=dict)  # seconds spent in each until it succeeded or ended
     stage: Stage | None = None  # the furthest that it reached
     error: str | None = None  # the message of its last ERROR
@@ -105,8 +109,12 @@ class LoggedRun:
         # The only row of a task for an order that was already finished.
         return step == RunOutcome.SKIP and self.outcome is not None
 
-    def fail(self, error: str | None, at: datetime) -> None:
-        """End it by the result of its task."""
+    def fail(self, error: str | None, at: datetime, *, task_id: str | None = None) -> None:
+        """End it by the result of its task, or of a task with this id unless that failed before it began."""
+        is_its_own = task_id is None or task_id == self.task_id
+        # Another task, which the journal does not know, may have begun it.
+        if not is_its_own and (self.began_at is None or at < self.began_at - CLOCK_TOLERANCE):
+            return
         self.outcome, self.error = RunOutcome.ERROR, error
         self.outcomes[RunOutcome.ERROR] = at
 
@@ -120,7 +128,7 @@ class LoggedRun:
             self.last_at, self.last_repeated = at, row.is_repeated
         self.last_step, self.last_age, self.last_id = step, row.age, row.log_id
         if step in STARTS:
-            self.is_announced = True
+            self.is_announced, self.task_id = True, row.task_id or self.task_id
         if self.in_preamble and step not in _PREAMBLE:
             self.in_preamble = False
         # It continues in spite of a cancellation, or its worker is alive after all.
@@ -168,6 +176,7 @@ class OrderReader:
     unlogged: int = 0
     standing: tuple[Before, ...] = ()
     _is_enqueued: bool = False
+    _enqueued_id: str | None = None
     # The run before the newest enqueue, until that has a run.
     _previous: LoggedRun | None = None
     # The state after the operation that was just undone, in case the undo is rolled back.
@@ -199,6 +208,7 @@ class OrderReader:
                 began_repeated=row.is_repeated,
                 age=row.age,
                 first_id=row.log_id,
+                enqueued_id=self._enqueued_id,
             )
             self.run, self._previous, self._is_enqueued, self.unlogged = run, None, False, 0
         run.add(row)
@@ -237,7 +247,7 @@ class OrderReader:
         """Read the row of an operation."""
         self.last_journal = row.step
         if row.step in ENQUEUES:
-            self._previous, self.run, self._is_enqueued = self.newest, None, True
+            self._previous, self.run, self._is_enqueued, self._enqueued_id = self.newest, None, True, row.task_id
             self.unlogged += 1
             if row.step == OPERATOR_RESET and row.command not in _AUTOMATIC:
                 self.attempts, self.unlogged = 0, 1

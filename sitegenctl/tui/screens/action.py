@@ -25,13 +25,13 @@ from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind, 
 from sitegenctl.domain.plans.repair import RepairOptions
 from sitegenctl.domain.plans.reset import ResetOptions
 from sitegenctl.errors import SitegenError
+from sitegenctl.operations.cancel_planner import CancelPlanner
+from sitegenctl.operations.enqueue_planner import EnqueuePlanner, RetryPlanner, StartPlanner
 from sitegenctl.operations.execute import execute_plan, preview
-from sitegenctl.operations.planners.cancel import CancelPlanner
-from sitegenctl.operations.planners.enqueue import EnqueuePlanner, RetryPlanner, StartPlanner
-from sitegenctl.operations.planners.planner import Planner, Selection
-from sitegenctl.operations.planners.repair import FixPlanner, RepairPlanner
-from sitegenctl.operations.planners.reset import ResetPlanner
-from sitegenctl.operations.planners.undo import UndoPlanner
+from sitegenctl.operations.planner import Planner, Selection
+from sitegenctl.operations.repair_planner import FixPlanner, RepairPlanner
+from sitegenctl.operations.reset_planner import ResetPlanner
+from sitegenctl.operations.undo_planner import UndoPlanner
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.outcomes import outcome_text, outcome_word
 from sitegenctl.render.text import neutralise

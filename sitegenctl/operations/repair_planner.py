@@ -15,7 +15,7 @@ from sitegenctl.domain.plans.plan import Plan
 from sitegenctl.domain.plans.repair import RepairFacts, RepairOptions, needs_logs, plan_repair, reused_ids
 from sitegenctl.domain.ports import Sources
 from sitegenctl.operations.observe import CONFIRM_DELAY, observe_open, require
-from sitegenctl.operations.planners.planner import PlanBatch, Planner, Selection
+from sitegenctl.operations.planner import PlanBatch, Planner, Selection
 
 # Log rows read of an order with several running tasks: those of two or three runs.
 _LOG_ROWS = 200

@@ -13,7 +13,7 @@ from sitegenctl.domain.plans.plan import Plan
 from sitegenctl.domain.plans.reset import EMPTY_FOR, ResetOptions, plan_reset, plan_reset_empty
 from sitegenctl.domain.ports import Sources
 from sitegenctl.operations.observe import QueueCache, observe, require, require_right_directory
-from sitegenctl.operations.planners.planner import BulkPlanner
+from sitegenctl.operations.planner import BulkPlanner
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from sitegenctl.domain.plans.enqueue import plan_enqueue, plan_retry, plan_start
 from sitegenctl.domain.plans.plan import Plan
 from sitegenctl.domain.ports import Sources
 from sitegenctl.operations.observe import QueueCache, observe, require
-from sitegenctl.operations.planners.planner import BulkPlanner
+from sitegenctl.operations.planner import BulkPlanner
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from sitegenctl.domain.plans.plan import Plan
 from sitegenctl.domain.plans.undo import LOG_ROWS, UndoFacts, newest_row, plan_undo
 from sitegenctl.domain.ports import Sources
 from sitegenctl.operations.observe import QueueCache, observe, require
-from sitegenctl.operations.planners.planner import BulkPlanner
+from sitegenctl.operations.planner import BulkPlanner
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from sitegenctl.domain.plans.plan import Plan
 from sitegenctl.domain.plans.restore import RestoreFacts, choose_entries, plan_restore
 from sitegenctl.domain.ports import Sources
 from sitegenctl.operations.observe import QueueCache, observe, require
-from sitegenctl.operations.planners.planner import BulkPlanner
+from sitegenctl.operations.planner import BulkPlanner
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from sitegenctl.domain.plans.plan import Plan
 from sitegenctl.domain.ports import Sources
 from sitegenctl.domain.queue.task import TaskState
 from sitegenctl.operations.observe import QueueCache, observe, require
-from sitegenctl.operations.planners.planner import BulkPlanner
+from sitegenctl.operations.planner import BulkPlanner
 
 
 @dataclass(frozen=True, kw_only=True)

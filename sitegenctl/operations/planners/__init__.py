@@ -1,1 +1,0 @@
-"""Plans for many orders: one module per action, so that a command imports only its own."""
