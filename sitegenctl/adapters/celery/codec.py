@@ -37,7 +37,7 @@ ENQUEUED_AT_HEADER = "sitegenctl_enqueued_at"
 ACTOR_HEADER = "sitegenctl_actor"
 
 #: What Celery puts behind the arguments of a task without callbacks and chains.
-_EMBED = json.dumps({"callbacks": None, "errbacks": None, "chain": None, "chord": None})
+EMBED = json.dumps({"callbacks": None, "errbacks": None, "chain": None, "chord": None})
 
 
 #: Parses JSON; raises ``ValueError``, or ``RecursionError`` for what is nested too deeply.
@@ -83,7 +83,7 @@ def encode_messages(publications: Iterable[Publication], *, task_name: str, queu
     for each in publications:
         kwargs = {"resume": each.resume}
         headers = ((ENQUEUED_AT_HEADER, each.enqueued_at.isoformat()), (ACTOR_HEADER, each.actor))
-        body = f"[{json.dumps([each.order_id])}, {json.dumps(kwargs)}, {_EMBED}]"
+        body = f"[{json.dumps([each.order_id])}, {json.dumps(kwargs)}, {EMBED}]"
         values = {
             "{body}": f'"{base64.b64encode(body.encode()).decode()}"',
             "{task}": json.dumps(each.task_id),

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from sitegenctl.adapters.broker.task_args import parse_time, resume_of
+from sitegenctl.adapters.broker.task_args import parse_time
 from sitegenctl.adapters.celery.codec import (
     ACTOR_HEADER,
+    EMBED,
     ENQUEUED_AT_HEADER,
     Decoder,
     Item,
     Place,
-    may_name,
     parse_json,
 )
 from sitegenctl.domain.queue.defaults import MAX_ORDER_ID
@@ -45,19 +46,14 @@ class _Envelope(msgspec.Struct, gc=False):
     content_type: Literal["application/json"] = msgspec.field(name="content-type")
 
 
-class _Args(msgspec.Struct, array_like=True, gc=False):
-    order_id: Annotated[int, msgspec.Meta(ge=1, le=MAX_ORDER_ID)]
-    resume: Any = True
-
-
-class _Body(msgspec.Struct, array_like=True, gc=False):
-    args: _Args
-    kwargs: Any
-
+# The body of the standard message: `[[42], {"resume": true}, {…}]`, which carries no other task. No order id has more
+# than ten digits.
+_STANDARD_BODY = re.compile(
+    rb"\[\[([1-9][0-9]{0,9})\], \{(?:\"resume\": (true|false))?\}, " + re.escape(EMBED.encode()) + rb"\]"
+).fullmatch
 
 _decode = msgspec.json.Decoder().decode
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
-_decode_body = msgspec.json.Decoder(_Body).decode
 
 
 def parse(raw: bytes | str) -> Any:
@@ -75,25 +71,23 @@ class FastDecoder(Decoder):
         """Decode a list entry."""
         try:
             message = _decode_envelope(raw)
-            headers, body = message.headers, message.body
+            headers = message.headers
             enqueued_at = parse_time(headers.enqueued_at)
-            is_standard = (
+            if (
                 headers.task == self.task_name
+                and (body := _STANDARD_BODY(message.body)) is not None
+                and (order_id := int(body[1])) <= MAX_ORDER_ID
                 # What msgspec skips may be invalid UTF-8, which is no JSON. Celery escapes what is not ASCII.
                 and raw.isascii()
-                and body.isascii()
-                and not may_name(self.task_name, body)
                 and (enqueued_at is not None or headers.enqueued_at is None)
                 and "\0" not in headers.id
                 and "\0" not in (headers.actor or "")
-            )
-            if is_standard:
-                called = _decode_body(body)
+            ):
                 return [
                     LiveTask(
                         task_id=headers.id,
                         name=headers.task,
-                        order_id=called.args.order_id,
+                        order_id=order_id,
                         state=place.state,
                         attempt=headers.retries + 1,
                         enqueued_at=enqueued_at,
@@ -101,7 +95,7 @@ class FastDecoder(Decoder):
                         position=place.position,
                         delivered_at=place.delivered_at,
                         delivery=place.delivery,
-                        resume=resume_of((0, called.args.resume), called.kwargs),
+                        resume=body[2] != b"false",
                     )
                 ]
         except _REJECTED:
