@@ -9,6 +9,9 @@ UV := $(shell command -v uv || ls $(BIN)/uv 2>/dev/null)
 # As pip does: otherwise many processes that start together would each compile every library.
 export UV_COMPILE_BYTECODE := 1
 
+# Otherwise each of the many processes that these start would compile the package.
+test test-lowest test-rq bench: export PYTHONDONTWRITEBYTECODE :=
+
 # More processes than cores: much of the suite waits for servers and workers to start.
 SPREAD := -n 6 --dist worksteal
 
@@ -117,7 +120,7 @@ format: $(VENV)/.installed ## Format every file.
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.installed ## Measure speed as ratios.
-	@unset PYTHONDONTWRITEBYTECODE; for each in benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python -m "benchmarks.$$(basename $$each .py)" || exit 1; done
+	@for each in benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python -m "benchmarks.$$(basename $$each .py)" || exit 1; done
 
 docs: $(VENV)/.installed ## Build the documentation as a site in build/site; dead links are errors.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
