@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -166,7 +166,9 @@ class Order:
         if failure is None:
             return self
         age = max(now - result.date_done, timedelta(0)) if result.date_done is not None else None
-        if not is_last and (age is None or self.idle is None or age > self.idle):
+        # As times, not as ages, which were not read at the same moment.
+        done_at = result.date_done.astimezone(UTC).replace(tzinfo=None) if result.date_done is not None else None
+        if not is_last and (done_at is None or self.changed_at is None or done_at < self.changed_at):
             return self
         # Another task, which the journal does not know, may have begun this run after the result.
         is_later = run is not None and (age is None or run.began is None or age > run.began + CLOCK_TOLERANCE)
