@@ -45,6 +45,9 @@ def metrics(
     target = output_file("--textfile", textfile) if textfile is not None else None
     if target is not None and target.suffix != ".prom":
         raise UsageProblem(f"{target}: node_exporter reads only files that end in .prom")
+    # Without its extra it fails here, before it asks for settings.
+    import sitegenctl.render.metrics  # noqa: F401
+
     settings = call.settings()
     settings.require_url("database")
     settings.require_url("redis")
