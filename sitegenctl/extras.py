@@ -12,7 +12,6 @@ _EXTRAS = {
     "filelock": "demo",
     "prometheus_client": "metrics",
     "psutil": "demo",
-    "rq": "rq",
     "textual_serve": "web",
 }
 

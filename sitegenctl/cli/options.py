@@ -388,7 +388,7 @@ def invoke(
                 return 0
             raise signals.Terminated from None
         if (extra := missing_extra(exc)) is not None:
-            failure = UsageProblem(f"{call.command} needs the extra {extra}", hint=install_hint(extra))
+            failure = UsageProblem(f"the extra {extra} is not installed", hint=install_hint(extra))
         elif call.verbose:
             raise
         else:

@@ -327,8 +327,37 @@ class _Observation:
         )
 
     async def _failed(self, orders: Iterable[Order]) -> Mapping[int, Order]:
-        ask = partial(with_results, self.sources.queue, orders, now=self.taken_at, last_ids=self.attempts.last_ids)
-        return await self.attempts.make(Source.BROKER, ask) or {}
+        """Those of these orders whose run has no outcome in the log, and failed by the result of its task.
+
+        The id is in the log, that of the last task seen, or in the broker's list of failed tasks.
+        """
+        lacking = {order.order_id: order for order in orders if order.lacks_outcome}
+        if not lacking:
+            return {}
+        queue, attempts = self.sources.queue, self.attempts
+        # The list may be long: a view that polls does not read it each time.
+        recall = partial(attempts.recall, ("failed tasks", frozenset(lacking)), lambda: queue.failed(lacking))
+        failed: Mapping[int, str] = await attempts.make(Source.BROKER, recall) or {}
+        ids = [
+            (order, task_id, is_last)
+            for order in lacking.values()
+            for task_id, is_last in (
+                (failed.get(order.order_id), False),
+                (order.last_task_id, True),
+                (attempts.last_ids.get(order.order_id), True),
+            )
+            if task_id is not None
+        ]
+        if not ids:
+            return {}
+        read = partial(queue.results, {task_id for _, task_id, _ in ids})
+        results = await attempts.make(Source.BROKER, read) or {}
+        ended = [
+            (order, order.with_result(task_id, results[task_id], self.taken_at, is_last=is_last))
+            for order, task_id, is_last in ids
+            if task_id in results
+        ]
+        return {order.order_id: failed for order, failed in ended if failed is not order}
 
     async def _results(self, reading: BrokerReading, survey: WorkerSurvey) -> Mapping[str, str]:
         """The final results of tasks that workers list as running and that have no message."""
@@ -353,34 +382,6 @@ class _Observation:
             return unconfirmed(tasks), {}
         liveness = Liveness(reading=reading, survey=survey, now=self.taken_at)
         return confirmed(tasks, liveness.decide(second, orders)), orders
-
-
-async def with_results(
-    queue: QueueBackend, orders: Iterable[Order], *, now: datetime, last_ids: Mapping[int, str] | None = None
-) -> dict[int, Order]:
-    """Those of these orders whose run has no outcome in the log, and failed by the result of its task.
-
-    The id is in the log, one of ``last_ids``, or in the broker's list of failed tasks. Raises ``SourceError``.
-    """
-    lacking = [order for order in orders if order.lacks_outcome]
-    failed = await queue.failed({order.order_id for order in lacking}) if lacking else {}
-    ids = [
-        (order, task_id, is_last)
-        for order in lacking
-        for task_id, is_last in (
-            (failed.get(order.order_id), False),
-            (order.last_task_id, True),
-            ((last_ids or {}).get(order.order_id), True),
-        )
-        if task_id is not None
-    ]
-    results = await queue.results({task_id for _, task_id, _ in ids}) if ids else {}
-    ended = [
-        (order, order.with_result(task_id, results[task_id], now, is_last=is_last))
-        for order, task_id, is_last in ids
-        if task_id in results
-    ]
-    return {order.order_id: failed for order, failed in ended if failed is not order}
 
 
 async def require_right_directory(orders: OrdersStore, sites: SiteStore) -> None:

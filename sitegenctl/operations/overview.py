@@ -130,7 +130,7 @@ async def end_by_results(
         if task_id is not None
     ]
     read = partial(queue.results, {task_id for _, task_id in ids})
-    results = await attempts.make(Source.BROKER, read) or {} if ids else {}
+    results = (await attempts.make(Source.BROKER, read) or {}) if ids else {}
     now = utc_now()
     for run, task_id in ids:
         if (result := results.get(task_id)) is not None and result.failure is not None:
@@ -160,9 +160,8 @@ def _end(run: LoggedRun, order: Order | None, window: LogWindow) -> None:
     last = order.history.last_run if order is not None else None
     if order is None or last is None or last.failed_ago is None or not last.last_step:
         return
-    ended_at = window.read_at - last.failed_ago
-    if run.outcome is None and run.is_newest and ended_at <= window.until:
-        run.fail(order.last_error, ended_at)
+    if run.outcome is None and run.is_newest:
+        run.fail(order.last_error, window.until - last.failed_ago)
 
 
 async def runs_of(orders: OrdersStore, window: LogWindow, *, bounds_only: bool = False) -> AsyncIterator[LoggedRun]:

@@ -13,7 +13,7 @@ from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.orders.promise import PromiseCounts
 from sitegenctl.domain.orders.run import RunCounts
-from sitegenctl.domain.queue.worker import describe_shared, describe_silent_names
+from sitegenctl.domain.queue.worker import before_names, describe_shared
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import row_of
 from sitegenctl.render.queue import forecast_data, no_worker_text
@@ -160,8 +160,9 @@ def _workers(overview: Overview, queue: str) -> list[str]:
         lost = "" if queue in worker.queues else f"  ! it does not consume {queue}"
         lines.append(f"{shorten(worker.name, MAX_NAME)}  {len(active)}{of} busy{f': {busy}' if busy else ''}{lost}")
     if overview.roster.silent:
-        silent, names = overview.roster.silent, list(map(neutralise, overview.roster.silent_names))
-        lines.append(f"{silent} alive, no response{describe_silent_names(names, silent, prefix=': ')}")
+        silent, names = overview.roster.silent, overview.roster.silent_names
+        named = before_names(names, silent) + ", ".join(map(neutralise, names))
+        lines.append(f"{silent} alive, no response{named}")
     lines += [f"! {describe_shared(neutralise(name))}" for name in overview.roster.shared_names]
     return lines or [no_worker_text(overview.roster)]
 

@@ -21,9 +21,9 @@ from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskState
 from sitegenctl.domain.queue.worker import (
     WorkerDetails,
     WorkerRoster,
+    before_names,
     describe_no_worker,
     describe_shared,
-    describe_silent_names,
 )
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import Report, error_data, row_of
@@ -202,7 +202,7 @@ def workers_text(
         first += f", {roster.silent} {'does' if roster.silent == 1 else 'do'} not"
     if not count and not roster.silent:
         first = no_worker_text(roster)
-    first += describe_silent_names(roster.silent_names, roster.silent, prefix=": ")
+    first += before_names(roster.silent_names, roster.silent) + ", ".join(roster.silent_names)
     lines = [first, *(f"! {describe_shared(name)}" for name in roster.shared_names)]
     for worker in roster.workers:
         ended = {claim.task_id: claim.reason for claim in stale if claim.worker == worker.name}

@@ -150,6 +150,20 @@ def test_live_remembers_the_task_that_the_backend_published(world: World, log: L
     assert BAD_COLOUR in live.snapshot.diagnose(42).evidence
 
 
+@pytest.mark.parametrize("backend", ["rq"])
+def test_live_does_not_read_the_list_of_failed_jobs_each_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.order(42, "GENERATING", age="10 minutes", files=8)
+
+    async def poll(session: Session) -> int:
+        state, asked, failed = LiveState(session), [], session.queue.failed
+        monkeypatch.setattr(session.queue, "failed", lambda order_ids: asked.append(order_ids) or failed(order_ids))
+        for _ in range(3):
+            await state.poll()
+        return len(asked)
+
+    assert world.with_session(poll) == 1
+
+
 @pytest.mark.parametrize(
     ("result", "reason"),
     [

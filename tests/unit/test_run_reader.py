@@ -35,6 +35,26 @@ def test_time_that_falls_within_a_run(repeated: bool, seconds: int) -> None:
     assert run.duration == seconds
 
 
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (["OPERATOR_ENQUEUE:a", "START"], "a"),
+        (["OPERATOR_ENQUEUE:a", "START", "START"], "a"),  # as Celery's retries do
+        (["OPERATOR_ENQUEUE:a", "START", "OPERATOR_REPAIR:b", "START"], "b"),
+        (["OPERATOR_ENQUEUE:a", "START", "OPERATOR_ENQUEUE:b", "OPERATOR_ENQUEUE_FAILED", "START"], "a"),
+        (["OPERATOR_ENQUEUE:a", "OPERATOR_CANCEL", "OPERATOR_UNDO:b", "START"], "b"),
+        (["OPERATOR_ENQUEUE:a", "OPERATOR_CANCEL", "OPERATOR_UNDO:b", "OPERATOR_UNDO_FAILED", "START"], "a"),
+        (["START"], None),
+    ],
+)
+def test_run_has_the_task_that_was_published_last(rows: list[str], expected: str | None) -> None:
+    stream = RunStream()
+    for number, (step, _, task_id) in enumerate((each.partition(":") for each in rows), 1):
+        stream.feed(replace(row(number, step, number), task_id=task_id or None))
+    (run,) = stream.close()
+    assert run.enqueued_id == expected
+
+
 def test_runs_and_stages_have_durations() -> None:
     (run,) = runs_of(
         *(("START", 0), ("PHASE_1_START", 2), ("AI_STRATEGY", 5), ("PHASE_1_COMPLETE", 9), ("FETCH_DATA", 10)),

@@ -97,14 +97,16 @@ def encode_messages(publications: Iterable[Publication], *, task_name: str, queu
     return messages
 
 
+@cache
 def _celery_version() -> tuple[int, int]:
     """The installed Celery, from its source: importing importlib.metadata takes longer than publishing."""
     spec = find_spec("celery")
-    source = Path(spec.origin).read_text() if spec is not None and spec.origin is not None else ""
-    written = re.search(r"^__version__ = ['\"](.*?)['\"]", source, re.MULTILINE)
-    if written is None:
-        from importlib.metadata import version
-    major, minor, *_ = (written[1] if written is not None else version("celery")).split(".")
+    source = Path(spec.origin).read_text("utf-8") if spec is not None and spec.origin is not None else ""
+    if (written := re.search(r"^__version__ = ['\"](\d+)\.(\d+)", source, re.MULTILINE)) is not None:
+        return int(written[1]), int(written[2])
+    from importlib.metadata import version
+
+    major, minor, *_ = version("celery").split(".")
     return int(major), int(minor)
 
 

@@ -330,7 +330,8 @@ def assign_jobs(records: Records, queue: str) -> Assignments:
             if not records.is_over(entry.job_id):
                 assigned.missing += 1
                 job = records.jobs[entry.job_id]
-                assigned.silent_names += [job.worker] if job is not None and job.worker else []
+                if job is not None and job.worker and job.worker not in assigned.silent_names:
+                    assigned.silent_names.append(job.worker)
             assigned.doubts[entry.delivery] = (
                 "its worker did not respond and may be running it:"
                 f" its next heartbeat is due by {entry.promised_until:%H:%M:%S} UTC"

@@ -22,6 +22,7 @@ from sitegenctl.render.text import shorten
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from sitegenctl.domain.statistics.activity import Past
     from sitegenctl.session import Session
 
 DEFAULT_SINCE = "12h"
@@ -103,19 +104,9 @@ async def history(
 async def _past(
     call: Invocation, session: Session, since: str | None, until: str | None, only: ActivityFilter, last: int
 ) -> int:
-    from sitegenctl.cli.commands.logs import read_since
-    from sitegenctl.cli.commands.stats import warn_of_results
-    from sitegenctl.cli.execute import progress
-    from sitegenctl.operations.history import past
-    from sitegenctl.operations.observe import Attempts
     from sitegenctl.render.history import HISTORY_COLUMNS, activity_data, history_text
 
-    begin, end = read_since(since or DEFAULT_SINCE), read_since(until, "--until") if until is not None else None
-    with progress("reading the log…"):
-        # Without Redis the log alone is enough for nearly all runs.
-        queue, attempts = session.queue if session.settings.redis_url else None, Attempts()
-        found = await past(session.orders, begin, only, until=end, last=last, queue=queue, attempts=attempts)
-    warn_of_results(attempts)
+    found = await _read(session, since or DEFAULT_SINCE, only, last, until)
     rows = [activity_data(each) for each in found.activity]
     return write(
         Report(
@@ -132,6 +123,22 @@ async def _past(
         ),
         call.output,
     )
+
+
+async def _read(session: Session, since: str, only: ActivityFilter, last: int, until: str | None = None) -> Past:
+    from sitegenctl.cli.commands.logs import read_since
+    from sitegenctl.cli.commands.stats import warn_of_results
+    from sitegenctl.cli.execute import progress
+    from sitegenctl.operations.history import past
+    from sitegenctl.operations.observe import Attempts
+
+    begin, end = read_since(since), read_since(until, "--until") if until is not None else None
+    # Without Redis the log alone is enough for nearly all runs.
+    queue, attempts = session.queue if session.settings.redis_url else None, Attempts()
+    with progress("reading the log…"):
+        found = await past(session.orders, begin, only, until=end, last=last, queue=queue, attempts=attempts)
+    warn_of_results(attempts)
+    return found
 
 
 async def _operation(call: Invocation, session: Session, operation: str) -> int:
@@ -159,10 +166,9 @@ async def _operation(call: Invocation, session: Session, operation: str) -> int:
 async def _follow(call: Invocation, session: Session, since: str | None, only: ActivityFilter, last: int) -> int:
     from datetime import UTC, datetime
 
-    from sitegenctl.cli.commands.logs import read_since
     from sitegenctl.domain.statistics.activity import Activity
     from sitegenctl.operations.follow import Notice
-    from sitegenctl.operations.history import follow, past
+    from sitegenctl.operations.history import follow
     from sitegenctl.render.history import activity_data, activity_lines
 
     def show(activity: Activity, today: datetime | None) -> None:
@@ -172,8 +178,7 @@ async def _follow(call: Invocation, session: Session, since: str | None, only: A
             print(*activity_lines(activity, today, screen()), sep="\n", flush=True)
 
     # Without a beginning, only what is new.
-    queue = session.queue if session.settings.redis_url else None
-    found = await past(session.orders, read_since(since or "0s"), only, last=last, queue=queue)
+    found = await _read(session, since or "0s", only, last)
     for each in found.activity:
         show(each, found.window.until)
     async for event in follow(session.orders, only, after=found.window.last_id):

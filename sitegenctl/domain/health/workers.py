@@ -30,7 +30,7 @@ from sitegenctl.domain.health.messages import MessageFacts, skipped_lines
 from sitegenctl.domain.health.redis import RedisFacts
 from sitegenctl.domain.health.system import System
 from sitegenctl.domain.queue.defaults import HARD_LIMIT, SOFT_LIMIT
-from sitegenctl.domain.queue.worker import describe_shared, describe_silent_names
+from sitegenctl.domain.queue.worker import before_names, describe_shared
 
 _SOFT, _HARD = timedelta(seconds=SOFT_LIMIT), timedelta(seconds=HARD_LIMIT)
 
@@ -109,7 +109,8 @@ def worker(
         judge = warning if workers.workers else failed
         return judge(
             f"{workers.silent} of {counted(total, 'connected worker')} did not respond within"
-            f" {seconds(workers.patience)}{describe_silent_names(workers.silent_names, workers.silent, prefix=': ')}",
+            f" {seconds(workers.patience)}{before_names(workers.silent_names, workers.silent)}"
+            f"{listed(workers.silent_names)}",
             *map(describe_shared, workers.shared_names),
             system.texts.silence,
             remedy=replace(

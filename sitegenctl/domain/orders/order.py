@@ -19,8 +19,6 @@ from sitegenctl.domain.orders.run import (
 from sitegenctl.domain.queue.task import TaskResult
 from sitegenctl.slotted import slotted
 
-# The clocks that write logs and results may differ by this.
-
 
 class OrderStatus(StrEnum):
     """The labels of the ``siteorderstatus`` enum, in the order of an order's life."""
@@ -165,11 +163,12 @@ class Order:
         failure, history, run = result.failure, self.history, self.history.last_run
         if failure is None:
             return self
+        if not is_last:
+            # As times, not as ages, which were not read at the same moment.
+            changed_at = self.changed_at.replace(tzinfo=UTC) if self.changed_at is not None else None
+            if result.date_done is None or changed_at is None or result.date_done < changed_at:
+                return self
         age = max(now - result.date_done, timedelta(0)) if result.date_done is not None else None
-        # As times, not as ages, which were not read at the same moment.
-        done_at = result.date_done.astimezone(UTC).replace(tzinfo=None) if result.date_done is not None else None
-        if not is_last and (done_at is None or self.changed_at is None or done_at < self.changed_at):
-            return self
         # Another task, which the journal does not know, may have begun this run after the result.
         is_later = run is not None and (age is None or run.began is None or age > run.began + CLOCK_TOLERANCE)
         if is_later and run is not None and run.task_id != task_id:

@@ -76,7 +76,7 @@ class LoggedRun:
     first_id: int = 0  # of its first row
     last_id: int = 0  # of its last row
     task_id: str | None = None  # in its START or RESUME row
-    enqueued_id: str | None = None  # of the task that was enqueued last before it
+    enqueued_id: str | None = None  # of the task that operators published last before it
     stages: dict[str, float] = field(default_factory=dict)  # seconds spent in each until it succeeded or ended
     stage: Stage | None = None  # the furthest that it reached
     error: str | None = None  # the message of its last ERROR
@@ -160,6 +160,7 @@ class Before(NamedTuple):
     last_journal: str | None
     unlogged: int
     is_enqueued: bool
+    enqueued_id: str | None
 
 
 @dataclass(slots=True)
@@ -227,6 +228,8 @@ class OrderReader:
                 self._undone = self.standing, self._before(row)
                 self._restore(last)
                 self.standing = tuple(standing)
+                # A task that it brings back has another id.
+                self._enqueued_id = row.task_id or self._enqueued_id
         elif step == _UNDO_FAILED:
             if undone is not None:
                 self.standing, after = undone
@@ -246,8 +249,9 @@ class OrderReader:
     def _operate(self, row: RunRow) -> None:
         """Read the row of an operation."""
         self.last_journal = row.step
+        self._enqueued_id = row.task_id or self._enqueued_id
         if row.step in ENQUEUES:
-            self._previous, self.run, self._is_enqueued, self._enqueued_id = self.newest, None, True, row.task_id
+            self._previous, self.run, self._is_enqueued = self.newest, None, True
             self.unlogged += 1
             if row.step == OPERATOR_RESET and row.command not in _AUTOMATIC:
                 self.attempts, self.unlogged = 0, 1
@@ -264,7 +268,7 @@ class OrderReader:
     def _before(self, row: RunRow) -> Before:
         run = self.run
         ending = (run.is_cancelled, run.is_dead) if run is not None else (False, False)
-        state = (self.attempts, self.last_journal, self.unlogged, self._is_enqueued)
+        state = (self.attempts, self.last_journal, self.unlogged, self._is_enqueued, self._enqueued_id)
         return Before(row, run, self._previous, ending, *state)
 
     def _restore(self, before: Before) -> None:
@@ -272,7 +276,7 @@ class OrderReader:
         if self.run is not None:
             self.run.is_cancelled, self.run.is_dead = before.ending
         self.attempts, self.last_journal, self.unlogged = before.attempts, before.last_journal, before.unlogged
-        self._is_enqueued = before.is_enqueued
+        self._is_enqueued, self._enqueued_id = before.is_enqueued, before.enqueued_id
 
 
 class RunStream:

@@ -108,22 +108,18 @@ def describe_silence(replies: WorkerSurvey | WorkerRoster) -> str | None:
     silent, responded = replies.silent, len(replies.workers)
     if not silent:
         return None
-    names = describe_silent_names(replies.silent_names, silent, prefix=": ")
+    names = before_names(replies.silent_names, silent) + ", ".join(replies.silent_names)
     if not responded:
         subject = "the living worker" if silent == 1 else f"{silent} living workers"
         return f"{subject} did not respond{names}"
     return f"{silent} of {silent + responded} living workers did not respond{names}"
 
 
-def describe_silent_names(names: Sequence[str], silent: int, *, prefix: str) -> str:
-    """The names of ``silent`` workers behind a prefix; empty if none is known.
-
-    More names than workers are those that they may have.
-    """
+def before_names(names: Sequence[str], silent: int) -> str:
+    """What stands before the names of ``silent`` workers: more names than workers are those that they may have."""
     if not names:
         return ""
-    among = "" if len(names) <= silent else "one of " if silent == 1 else f"{silent} of "
-    return f"{prefix}{among}{', '.join(names)}"
+    return ": " if len(names) <= silent else f": {'one' if silent == 1 else silent} of "
 
 
 def describe_shared(name: str) -> str:
